@@ -1,0 +1,203 @@
+"""What one training run is: data, model, algorithm, training. Every field that changes a result."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from raymeta.config.base import StrictModel
+
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class SplitConfig(StrictModel):
+    """How users are divided; each part is a salted hash of the user id, so it never moves."""
+
+    kind: Literal["users", "time"] = "users"
+    """`users`: K folds over users. `time`: test on users who arrive after a date."""
+
+    num_folds: Annotated[int, Field(ge=2)] = 5
+    """Folds over the users that are not locked."""
+
+    fold: NonNegativeInt = 0
+    """The fold whose users are the test users of this run."""
+
+    locked_fraction: Fraction = 0.1
+    """Users kept aside for a release: scored once, never looked at in between."""
+
+    validation_fraction: Fraction = 0.15
+    """Of the users that are neither locked nor test: those that stop and tune the run."""
+
+    boundary: str | None = None
+    """With `time`: the ISO-8601 date that separates training events from arriving users."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SplitConfig":
+        if self.fold >= self.num_folds:
+            raise ValueError(f"fold {self.fold} does not exist in {self.num_folds} folds")
+        if (self.kind == "time") != (self.boundary is not None):
+            raise ValueError("boundary is needed with kind: time, and only there")
+        return self
+
+
+class DataConfig(StrictModel):
+    """Which events are positive, which users are tasks, and how a task is cut in two."""
+
+    path: str | None = None
+    """The folder that `raymeta prepare` wrote; `--data` overrides it."""
+
+    unit: Literal["visits", "items"] = "visits"
+    """What support size counts: whole visits (baskets, sessions), or single items."""
+
+    positive_events: tuple[str, ...] = ("purchase",)
+    """Event types that make an item relevant in a query."""
+
+    support_events: tuple[str, ...] | None = None
+    """Event types that adapting sees; the positive ones if not given."""
+
+    min_item_users: PositiveInt = 10
+    """An item is in the catalogue if at least so many training users have a positive event on it.
+    Counted for all eligible users and scaled to the number of training users."""
+
+    min_units: PositiveInt = 4
+    """A user is a task with at least so many visits (or items, with `unit: items`)."""
+
+    max_support_events: PositiveInt = 512
+    """Adapting sees the last so many events: the retained view, in training and serving alike."""
+
+    support_sizes: tuple[NonNegativeInt, ...] = (0, 1, 2, 3, 5, 10)
+    """Support sizes of the evaluation curve, in units."""
+
+    split: SplitConfig = SplitConfig()
+    """How users are divided into training, validation, test and locked."""
+
+
+class FactorizationConfig(StrictModel):
+    """score(u, j) = prior_j + <context_u, item vector_j>; started from co-occurrences."""
+
+    name: Literal["factorization"] = "factorization"
+    """The model's name."""
+
+    dim: PositiveInt = 256
+    """Width of item vectors and of a user's context; a user's state is 4 x dim bytes."""
+
+    similarity_shrink: Annotated[float, Field(ge=0.0)] = 10.0
+    """Added to the denominator of the cosine between items: damps rare pairs."""
+
+    popularity_exponent: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
+    """Exponent of item counts in the cosine's denominator; 0.5 is the plain cosine."""
+
+
+class PreferenceMlpConfig(StrictModel):
+    """MeLU's estimator: embeddings of user and item features through an MLP."""
+
+    name: Literal["preference_mlp"] = "preference_mlp"
+    """The model's name."""
+
+    target: Literal["rating", "positive"] = "positive"
+    """`rating`: squared error on `value`. `positive`: logistic loss against fixed negatives."""
+
+    embedding_dim: PositiveInt = 32
+    """Width of one feature's embedding."""
+
+    hidden: tuple[PositiveInt, ...] = (64, 64)
+    """Widths of the hidden layers."""
+
+    num_negatives: PositiveInt = 64
+    """With `positive`: how many fixed negative items the artifact carries."""
+
+
+ModelConfig = Annotated[FactorizationConfig | PreferenceMlpConfig, Field(discriminator="name")]
+
+
+class _GradientBased(StrictModel):
+    inner_lr: PositiveFloat = 0.1
+    """Step size of the inner loop; the start value where it is learned."""
+
+    num_inner_steps: Annotated[int, Field(ge=0, le=100)] = 3
+    """Gradient steps on a user's support."""
+
+
+class MamlConfig(_GradientBased):
+    """MAML (Finn et al. 2017): all adaptable parameters, second order."""
+
+    name: Literal["maml"] = "maml"
+    """The algorithm's name."""
+
+
+class FomamlConfig(_GradientBased):
+    """First-order MAML: the derivative through the inner gradient is dropped."""
+
+    name: Literal["fomaml"] = "fomaml"
+    """The algorithm's name."""
+
+
+class AnilConfig(_GradientBased):
+    """ANIL (Raghu et al. 2020): only the head is fast."""
+
+    name: Literal["anil"] = "anil"
+    """The algorithm's name."""
+
+
+class MetaSgdConfig(_GradientBased):
+    """Meta-SGD (Li et al. 2017): a learned rate per parameter element."""
+
+    name: Literal["meta_sgd"] = "meta_sgd"
+    """The algorithm's name."""
+
+
+AlgorithmConfig = Annotated[
+    MamlConfig | FomamlConfig | AnilConfig | MetaSgdConfig, Field(discriminator="name")
+]
+
+
+class TrainingConfig(StrictModel):
+    """The outer loop."""
+
+    tasks_per_batch: PositiveInt = 64
+    """Users an outer step, summed over workers."""
+
+    max_outer_steps: NonNegativeInt = 400
+    """The run ends here if early stopping has not ended it."""
+
+    outer_lr: PositiveFloat = 0.01
+    """Step size of the outer Adam."""
+
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    """Decoupled weight decay of the outer Adam."""
+
+    max_gradient_norm: PositiveFloat = 10.0
+    """The mean meta-gradient is scaled down to this norm."""
+
+    validate_every: PositiveInt = 25
+    """Outer steps between validations; a checkpoint is written at each."""
+
+    patience: PositiveInt = 6
+    """Validations without a better mean over support sizes before the run stops."""
+
+    num_workers: PositiveInt = 1
+    """Ray Train workers; each holds a disjoint shard of the users."""
+
+    use_gpu: bool | None = None
+    """One GPU a worker (nccl); not given: if the cluster has enough of them."""
+
+
+class ExperimentConfig(StrictModel):
+    """One run, complete: what `raymeta train` reads and an artifact records."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """The run's name; also its folder under `runs/` unless `--out` says otherwise."""
+
+    seed: NonNegativeInt = 0
+    """The seed of every generator of the run."""
+
+    data: DataConfig = DataConfig()
+    """Data, tasks and split."""
+
+    model: ModelConfig = FactorizationConfig()
+    """What is adapted."""
+
+    algorithm: AlgorithmConfig = AnilConfig()
+    """How it is adapted."""
+
+    training: TrainingConfig = TrainingConfig()
+    """The outer loop."""

@@ -1,0 +1,1 @@
+"""From a shop's logs to tasks: one user, one task."""

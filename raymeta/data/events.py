@@ -1,0 +1,135 @@
+"""The one way from a user's events to a support set: tasks, evaluation and serving all call it.
+
+`History` is one user's events in the index space of a catalogue. `support_from_events` is a pure
+function of the events themselves: it does not depend on the order they arrived in, on the wall
+clock, or on who else is in the batch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raymeta.errors import DataError
+from raymeta.types import Examples
+
+MS_PER_DAY = 86_400_000.0
+
+
+@dataclass(frozen=True)
+class History:
+    """One user's events, each array `[E]`, in any order.
+
+    Attributes:
+        item: catalogue index, -1 where the item is not in the catalogue.
+        event_type: index into the event types of the data set or artifact.
+        timestamp_ms: UTC milliseconds.
+        value: rating, quantity or price; NaN where unknown.
+        visit: 0-based ordinal of the visit the event belongs to; -1 where visits are not known.
+    """
+
+    item: NDArray[np.int64]
+    event_type: NDArray[np.int64]
+    timestamp_ms: NDArray[np.int64]
+    value: NDArray[np.float32]
+    visit: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls) -> Self:
+        """A user of whom nothing is known."""
+        none = np.empty(0, np.int64)
+        return cls(none, none, none, np.empty(0, np.float32), none)
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def where(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "History":
+        """The events that `keep` (a mask or positions) selects."""
+        return History(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class SupportView:
+    """Which events `adapt` sees: a part of the definition of `adapt`, stored in the artifact.
+
+    Attributes:
+        max_events: only the last so many events of the catalogue's items count.
+        event_types: indices of the types that count; the others are kept in the log only.
+    """
+
+    max_events: int
+    event_types: tuple[int, ...]
+
+
+def support_from_events(histories: Sequence[History], view: SupportView) -> Examples:
+    """Builds the padded support of a batch of users.
+
+    Events whose type or item does not count are left out; the rest is ordered by (time, item,
+    type), cut to the last `view.max_events`, and repeats of one (item, type) become one row with
+    their `count`, the latest time and the latest value. Ages are in days before the user's own
+    last counted event, so the wall clock has no part in it.
+
+    Returns:
+        `Examples` with `[T, S]` fields (see `raymeta.types`); S is the longest support, at least 1.
+    """
+    columns = [_support_rows(history, view) for history in histories]
+    width = max([1, *(len(c["item"]) for c in columns)])
+    support: Examples = {}
+    for name, dtype in _SUPPORT_DTYPES.items():
+        padded = np.zeros((len(columns), width), dtype)
+        for row, column in enumerate(columns):
+            padded[row, : len(column[name])] = column[name]
+        support[name] = torch.from_numpy(padded)
+    return support
+
+
+_SUPPORT_DTYPES = {
+    "item": np.int64,
+    "event_type": np.int64,
+    "count": np.float32,
+    "value": np.float32,
+    "age_days": np.float32,
+    "mask": np.bool_,
+}
+
+
+def _support_rows(history: History, view: SupportView) -> dict[str, NDArray[np.generic]]:
+    known = history.where((history.item >= 0) & np.isin(history.event_type, view.event_types))
+    order = np.lexsort((known.event_type, known.item, known.timestamp_ms))[-view.max_events :]
+    events = known.where(order)
+    if len(events) == 0:
+        return {name: np.empty(0, dtype) for name, dtype in _SUPPORT_DTYPES.items()}
+    pair = events.item * (int(events.event_type.max()) + 1) + events.event_type
+    # reversed, so that the first occurrence that np.unique reports is the latest event of a pair
+    _, from_end, count = np.unique(pair[::-1], return_index=True, return_counts=True)
+    by_time = np.argsort(-from_end)
+    latest = len(pair) - 1 - from_end[by_time]
+    rows = events.where(latest)
+    age_ms = int(events.timestamp_ms[-1]) - rows.timestamp_ms
+    return {
+        "item": rows.item,
+        "event_type": rows.event_type,
+        "count": count[by_time].astype(np.float32),
+        "value": np.nan_to_num(rows.value, nan=0.0),
+        "age_days": (age_ms / MS_PER_DAY).astype(np.float32),
+        "mask": np.ones(len(rows), np.bool_),
+    }
+
+
+def pad_items(items: Sequence[NDArray[np.int64]]) -> Examples:
+    """Pads lists of catalogue indices to `item` and `mask`, both `[T, Q]` with Q at least 1."""
+    width = max([1, *map(len, items)])
+    item = np.zeros((len(items), width), np.int64)
+    mask = np.zeros((len(items), width), np.bool_)
+    for row, values in enumerate(items):
+        if (values < 0).any():
+            raise DataError(
+                f"Query row {row} holds an item outside the catalogue (index -1).",
+                remedy="Drop such items and count them before building a query.",
+            )
+        item[row, : len(values)] = values
+        mask[row, : len(values)] = True
+    return {"item": torch.from_numpy(item), "mask": torch.from_numpy(mask)}

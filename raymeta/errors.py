@@ -1,0 +1,95 @@
+"""The exception tree: every error a person can cause, each with what to do about it.
+
+    RaymetaError
+      ConfigError (ValueError)     an unknown key, a bad value, settings that contradict
+      DataError
+        SchemaError                a column is missing or has another type
+        LeakageError               a split sees events of another split
+      AdaptationError              non-finite loss or parameters while adapting
+      ArtifactError                a file is missing or altered, or a version is not understood
+      ResourceError                the cluster cannot give what was asked for
+      JobError                     a submitted job could not be reached or failed
+      StoreError                   the event store is unreachable or of another version
+      UnknownUserError             a user that the store has never seen
+
+Command-line exit codes and HTTP statuses are derived from this tree, in `raymeta.cli.main` and
+`raymeta.serve.ingress`; nothing else maps errors.
+"""
+
+from typing import ClassVar
+
+
+class RaymetaError(Exception):
+    """What happened, the value that caused it, and what to do.
+
+    Args:
+        message: what happened, with the offending value quoted.
+        remedy: one sentence on what to do next.
+
+    Instances survive pickling, so they cross Ray process boundaries unchanged.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".strip()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.remedy))
+
+
+def _rebuild(kind: type[RaymetaError], message: str, remedy: str) -> RaymetaError:
+    return kind(message, remedy=remedy)
+
+
+class ConfigError(RaymetaError, ValueError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+    exit_code = 2
+
+
+class DataError(RaymetaError):
+    """Input data cannot be used as given."""
+
+    exit_code = 2
+
+
+class SchemaError(DataError):
+    """A column is missing, has another type, or is not declared."""
+
+
+class LeakageError(DataError):
+    """A split would let one side see the other's events."""
+
+
+class AdaptationError(RaymetaError):
+    """Adapting produced a loss or parameters that are not finite."""
+
+
+class ArtifactError(RaymetaError):
+    """An artifact is missing a file, was altered, or has a schema that is not understood."""
+
+    exit_code = 2
+
+
+class ResourceError(RaymetaError):
+    """The cluster does not have the workers, CPUs, GPUs or port that were asked for."""
+
+    exit_code = 2
+
+
+class JobError(RaymetaError):
+    """The job server could not be reached, or refused the request."""
+
+
+class StoreError(RaymetaError):
+    """The event store cannot be reached, or holds a schema of another version."""
+
+
+class UnknownUserError(RaymetaError):
+    """The store holds nothing of this user."""
