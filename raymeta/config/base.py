@@ -54,7 +54,9 @@ def load_yaml(path: Path, _seen: tuple[Path, ...] = ()) -> dict[str, Any]:
             f"There is no settings file {path}.", remedy="Check the path; it is read as given."
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}", remedy="Correct the file.") from None
+        raise ConfigError(
+            f"{path} is not valid YAML: {error}", remedy="Correct the file."
+        ) from None
     if not isinstance(values, dict):
         raise ConfigError(
             f"{path} holds {type(values).__name__}, not a mapping of settings.",

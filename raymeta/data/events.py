@@ -7,7 +7,7 @@ clock, or on who else is in the batch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -46,8 +46,8 @@ class History:
     def __len__(self) -> int:
         return len(self.item)
 
-    def where(self, keep: NDArray[np.bool_] | NDArray[np.int64]) -> "History":
-        """The events that `keep` (a mask or positions) selects."""
+    def where(self, keep: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "History":
+        """The events that `keep` (a mask, positions or a slice) selects."""
         return History(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
 
 
@@ -79,7 +79,7 @@ def support_from_events(histories: Sequence[History], view: SupportView) -> Exam
     width = max([1, *(len(c["item"]) for c in columns)])
     support: Examples = {}
     for name, dtype in _SUPPORT_DTYPES.items():
-        padded = np.zeros((len(columns), width), dtype)
+        padded: NDArray[Any] = np.zeros((len(columns), width), dtype)
         for row, column in enumerate(columns):
             padded[row, : len(column[name])] = column[name]
         support[name] = torch.from_numpy(padded)

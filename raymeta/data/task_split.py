@@ -1,0 +1,156 @@
+"""A task folder as one run sees it: its catalogue, and its training, validation and test users.
+
+Everything that is counted (the catalogue, its filter) comes from the training users only.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from numpy.typing import NDArray
+
+from raymeta.config.experiment import DataConfig
+from raymeta.data.catalogue import Catalogue, catalogue_from_users
+from raymeta.data.events import SupportView
+from raymeta.data.splits import UserSplit, split_users
+from raymeta.data.task_dataset import TaskDataset, UserTasks
+from raymeta.errors import DataError, LeakageError
+
+
+@dataclass(frozen=True)
+class TaskSplit:
+    """The users of one run, histories in the index space of `catalogue`.
+
+    Attributes:
+        positive_types: indices of the event types that make an item relevant.
+        view: what adapting sees of a history.
+        num_eligible: users with enough units, over all parts.
+    """
+
+    catalogue: Catalogue
+    event_types: tuple[str, ...]
+    positive_types: tuple[int, ...]
+    view: SupportView
+    train: UserTasks
+    validation: UserTasks
+    test: UserTasks
+    locked: UserTasks
+    num_eligible: int
+    dataset_sha256: str
+
+
+def load_task_split(data_dir: str | Path, config: DataConfig) -> TaskSplit:
+    """Reads `DIR/tasks` and divides it as `config` says."""
+    tasks = TaskDataset.open(data_dir)
+    positive = tasks.event_type_indices(config.positive_events)
+    support = tasks.event_type_indices(config.support_events or config.positive_events)
+    users, boundary_ms = tasks.users, None
+    arrives_late = None
+    if config.split.boundary is not None:
+        boundary_ms = _to_ms(config.split.boundary)
+        first_ms = np.minimum.reduceat(users.events.timestamp_ms, users.offsets[:-1])
+        arrives_late = first_ms >= boundary_ms
+    units = _count_units(users, config, positive)
+    eligible = np.flatnonzero(units >= config.min_units)
+    users = users.take(eligible)
+    split = split_users(
+        users.user_ids,
+        config.split,
+        arrives_late=None if arrives_late is None else arrives_late[eligible],
+    )
+    refuse_overlap(split, users.user_ids)
+    train = users.take(split.train)
+    validation = users.take(split.validation)
+    if boundary_ms is not None:
+        train = train.keep_events(train.events.timestamp_ms < boundary_ms)
+        validation = validation.keep_events(validation.events.timestamp_ms < boundary_ms)
+    min_users = max(1, round(config.min_item_users * len(train) / len(users)))
+    items, kinds = _read_items(Path(data_dir))
+    catalogue = catalogue_from_users(
+        train,
+        item_ids=tasks.item_ids,
+        items=items,
+        kinds=kinds,
+        positive_types=positive,
+        min_users=min_users,
+    )
+    return TaskSplit(
+        catalogue=catalogue,
+        event_types=tasks.event_types,
+        positive_types=positive,
+        view=SupportView(config.max_support_events, support),
+        train=catalogue.localise(train, tasks.item_ids),
+        validation=catalogue.localise(validation, tasks.item_ids),
+        test=catalogue.localise(users.take(split.test), tasks.item_ids),
+        locked=catalogue.localise(users.take(split.locked), tasks.item_ids),
+        num_eligible=len(users),
+        dataset_sha256=str(tasks.manifest["dataset_sha256"]),
+    )
+
+
+def refuse_overlap(split: UserSplit, user_ids: NDArray[np.str_]) -> None:
+    """Raises `LeakageError` if a user is in two parts."""
+    parts = {
+        name: set(getattr(split, name).tolist())
+        for name in ("train", "validation", "test", "locked")
+    }
+    names = list(parts)
+    for i, one in enumerate(names):
+        for other in names[i + 1 :]:
+            both = parts[one] & parts[other]
+            if both:
+                raise LeakageError(
+                    f"User {user_ids[min(both)]!r} is both a {one} and a {other} user.",
+                    remedy="Split by user; do not edit the parts by hand.",
+                )
+
+
+def users_digest(user_ids: NDArray[np.str_]) -> list[str]:
+    """Short hashes of user ids: an artifact records whom it was trained on without naming them."""
+    return sorted(hashlib.sha256(str(u).encode()).hexdigest()[:16] for u in user_ids)
+
+
+def _count_units(
+    users: UserTasks, config: DataConfig, positive_types: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Visits, or distinct positive items, of each user `[U]`."""
+    events = users.events
+    if config.unit == "visits":
+        if len(events) == 0:
+            return np.zeros(len(users), np.int64)
+        return np.maximum.reduceat(events.visit, users.offsets[:-1]) + 1
+    positive = np.isin(events.event_type, positive_types)
+    width = int(events.item.max(initial=0)) + 1
+    pairs = np.unique(users.user_of_event()[positive] * width + events.item[positive])
+    return np.bincount(pairs // width, minlength=len(users))
+
+
+def _read_items(data_dir: Path) -> tuple[pa.Table, dict[str, str]]:
+    """Item features, and the kind of each column as `schema.yaml` names it."""
+    path, schema_path = data_dir / "items.parquet", data_dir / "schema.yaml"
+    if not path.is_file():
+        return pa.table({"item_id": pa.array([], pa.string())}), {}
+    table = pq.read_table(path)
+    schema = (
+        yaml.safe_load(schema_path.read_text(encoding="utf-8")) if schema_path.is_file() else {}
+    )
+    declared = (schema or {}).get("items") or {}
+    columns = declared.get("columns", declared)
+    kinds = {str(k): str(v) for k, v in columns.items() if k in table.column_names}
+    return table, {name: kind for name, kind in kinds.items() if kind != "ignore"}
+
+
+def _to_ms(date: str) -> int:
+    try:
+        moment = datetime.fromisoformat(date)
+    except ValueError:
+        raise DataError(
+            f"data.split.boundary {date!r} is not an ISO-8601 date.",
+            remedy="Write for example 2011-06-01.",
+        ) from None
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

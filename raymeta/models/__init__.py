@@ -1,0 +1,1 @@
+"""What is adapted: each model is its losses on one task, pure functions of named parameters."""
