@@ -1,0 +1,147 @@
+"""What a service runs: which artifact answers for whom, where events live, and every limit.
+
+`tenants` is the part that may change while the service runs; the rest is fixed when it starts.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from raymeta.config.base import StrictModel
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+"""A tenant's or a variant's name."""
+
+DEFAULT = "default"
+"""The tenant and the variant of a service that has one of each."""
+
+
+class TenantConfig(StrictModel):
+    """One shop: its variants, and which one answers when a request names none."""
+
+    variants: Annotated[dict[Name, str], Field(min_length=1)]
+    """Variant name -> artifact folder; every replica must be able to read it."""
+
+    default_variant: Name = DEFAULT
+    """The variant of a request that names none."""
+
+    @model_validator(mode="after")
+    def _default_exists(self) -> Self:
+        if self.default_variant not in self.variants:
+            known = ", ".join(sorted(self.variants))
+            raise ValueError(f"default_variant {self.default_variant!r} is none of: {known}")
+        return self
+
+
+class ModelTable(StrictModel):
+    """Which artifact answers: the `user_config` of the deployment, changed without a restart."""
+
+    tenants: Annotated[dict[Name, TenantConfig], Field(min_length=1)]
+    """Tenant name -> its variants."""
+
+
+class SqliteStoreConfig(StrictModel):
+    """An embedded database on this machine's disk, shared by the replicas of this machine."""
+
+    kind: Literal["sqlite"] = "sqlite"
+    """The store's kind."""
+
+    path: str = "raymeta-events.sqlite"
+    """The database file; made where missing. Relative to where the service is started."""
+
+    busy_timeout_s: PositiveFloat = 5.0
+    """How long a write waits for another replica's before the request is refused with 503."""
+
+
+class MemoryStoreConfig(StrictModel):
+    """Events in the memory of one replica: lost when it ends. For trials and tests."""
+
+    kind: Literal["memory"] = "memory"
+    """The store's kind."""
+
+
+StoreConfig = Annotated[SqliteStoreConfig | MemoryStoreConfig, Field(discriminator="kind")]
+
+
+class LimitsConfig(StrictModel):
+    """What a request may ask for; more is refused with 413 or 422."""
+
+    max_body_bytes: PositiveInt = 1 << 20
+    """Bytes of a request body."""
+
+    max_events: PositiveInt = 500
+    """Events a request."""
+
+    max_recommendations: PositiveInt = 500
+    """Items an answer (`n`)."""
+
+    max_excluded: PositiveInt = 10_000
+    """Ids in `exclude`."""
+
+    max_future_s: NonNegativeInt = 86_400
+    """How far an event's timestamp may lie ahead of the server's clock."""
+
+
+class ReplicaConfig(StrictModel):
+    """The processes that answer. Each has every artifact in memory and adapts by itself."""
+
+    num_replicas: PositiveInt = 1
+    """Processes behind the endpoint."""
+
+    num_cpus: PositiveFloat = 0.5
+    """CPUs that Ray sets aside for each; logical, so that a service fits beside other work."""
+
+    max_ongoing_requests: PositiveInt = 64
+    """Requests a replica works on at once; their adaptations are done as one batch."""
+
+    max_queued_requests: PositiveInt = 256
+    """Requests that wait beyond those; more are refused with 503 and Retry-After."""
+
+    request_timeout_s: PositiveFloat = 10.0
+    """A request that takes longer is answered with 408."""
+
+    torch_threads: PositiveInt = 1
+    """Threads of a replica's tensor operations."""
+
+
+class ServingConfig(StrictModel):
+    """One service, complete: the `args` of a Serve application."""
+
+    tenants: dict[Name, TenantConfig] = Field(default_factory=dict)
+    """Tenant name -> its variants. May be left to the deployment's `user_config`, which wins."""
+
+    store: StoreConfig = SqliteStoreConfig()
+    """Where events are kept."""
+
+    retained_events: PositiveInt = 4096
+    """Events kept a user; older ones go, while what the user has seen and which events were
+    already taken stay known."""
+
+    state_cache_bytes: NonNegativeInt = 256 << 20
+    """Adapted states that a replica keeps in memory; 0 adapts at each request."""
+
+    max_batch_users: PositiveInt = 64
+    """Users adapted in one batch at most."""
+
+    limits: LimitsConfig = LimitsConfig()
+    """What a request may ask for."""
+
+    replicas: ReplicaConfig = ReplicaConfig()
+    """The processes that answer."""
+
+    @model_validator(mode="after")
+    def _memory_is_not_shared(self) -> Self:
+        if self.store.kind == "memory" and self.replicas.num_replicas > 1:
+            raise ValueError(
+                f"store kind 'memory' belongs to one replica, num_replicas is "
+                f"{self.replicas.num_replicas}; use kind 'sqlite'"
+            )
+        return self
+
+    def fixed_settings(self) -> dict[str, Any]:
+        """All but `tenants`: what a replica is started with, as plain values."""
+        return self.model_dump(mode="json", exclude={"tenants"})
+
+    def model_table(self) -> dict[str, Any]:
+        """`tenants` alone, as plain values: what `user_config` carries."""
+        return self.model_dump(mode="json", include={"tenants"})

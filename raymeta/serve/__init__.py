@@ -1,0 +1,1 @@
+"""The service: events in, adapted recommendations out, on Ray Serve."""

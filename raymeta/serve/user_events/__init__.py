@@ -1,0 +1,1 @@
+"""Event stores: the record that every adapted state is derived from."""
