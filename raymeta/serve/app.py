@@ -95,7 +95,11 @@ class RecommenderReplica:
         self._has_models = True
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._service, max_body_bytes=self._config.limits.max_body_bytes)
+        return create_app(
+            self._service,
+            max_body_bytes=self._config.limits.max_body_bytes,
+            request_id_header=False,
+        )
 
     def __del__(self) -> None:
         if store := getattr(self, "_store", None):

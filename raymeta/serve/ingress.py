@@ -59,12 +59,13 @@ _MAX_FIELD_PROBLEMS = 20
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
-def create_app(service: Service, *, max_body_bytes: int) -> FastAPI:
+def create_app(service: Service, *, max_body_bytes: int, request_id_header: bool = True) -> FastAPI:
     """The ASGI application around a service; needs no Ray.
 
     Args:
         service: what the routes call.
         max_body_bytes: a longer request body is refused with 413, read or not.
+        request_id_header: whether answers get an `X-Request-ID`; Ray Serve adds its own.
     """
     app = FastAPI(
         title="raymeta",
@@ -110,7 +111,9 @@ def create_app(service: Service, *, max_body_bytes: int) -> FastAPI:
     app.add_exception_handler(RaymetaError, _on_raymeta_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_middleware(_Envelope, max_body_bytes=max_body_bytes)
+    app.add_middleware(
+        _Envelope, max_body_bytes=max_body_bytes, request_id_header=request_id_header
+    )
     return app
 
 
@@ -122,9 +125,10 @@ class _BodyTooLarge(HTTPException):
 class _Envelope:
     """Around every request: its id, the body limit, no caching, and a last catch of errors."""
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int, request_id_header: bool) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
+        self._request_id_header = request_id_header
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -141,7 +145,8 @@ class _Envelope:
             if message["type"] == "http.response.start":
                 answered = True
                 out = MutableHeaders(scope=message)
-                out["X-Request-ID"] = request_id
+                if self._request_id_header:
+                    out["X-Request-ID"] = request_id
                 # an answer is one user's: no cache may give it to another
                 out["Cache-Control"] = "no-store"
             await send(message)

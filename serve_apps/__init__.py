@@ -1,0 +1,1 @@
+"""Applications for Ray Serve's own tools (`serve run`, `serve deploy`)."""
