@@ -105,7 +105,7 @@ def serving(
             models = deploy(config, cluster, host=host, port=port)
             yield wait_until_ready(cluster, host=host, port=port, models=models)
         finally:
-            _remove(cluster)
+            _remove()
 
 
 def deploy(
@@ -188,12 +188,17 @@ def _require_artifacts(config: ServingConfig) -> ModelVersions:
     }
 
 
-def _remove(cluster: runtime.Cluster) -> None:
-    others = _other_applications(cluster)
-    if cluster.started_here or not others:
-        _call(cluster, "DELETE")
+def _remove() -> None:
+    """Ends the application, and Serve where nothing else runs on it.
+
+    Not by the REST interface: a Ctrl-C in a terminal reaches the dashboard too and may end it.
+    """
+    from ray import serve
+
+    if set(serve.status().applications) <= {APPLICATION_NAME}:
+        serve.shutdown()
     else:
-        _declare(cluster, others, http_options={})
+        serve.delete(APPLICATION_NAME)
 
 
 def _declare(
