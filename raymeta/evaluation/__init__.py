@@ -1,0 +1,1 @@
+"""How well new users are served: protocol, baselines, intervals and the report."""
