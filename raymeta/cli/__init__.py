@@ -1,0 +1,1 @@
+"""The `raymeta` command: one module a verb, and the frame that runs them."""

@@ -1,0 +1,1 @@
+"""Logs as a program and a person can read them."""
