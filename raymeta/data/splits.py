@@ -1,4 +1,4 @@
-"""Who is a training, validation, test or locked user: a salted hash of the id, so it never moves."""
+"""Who is a training, validation, test or locked user: a salted hash of the id, never moving."""
 
 from dataclasses import dataclass
 

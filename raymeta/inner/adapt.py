@@ -6,13 +6,15 @@ to the definition by tests).
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from raymeta.inner.rules import UpdateRule
 from raymeta.types import Examples, Params
+
+ResultT = TypeVar("ResultT", Tensor, Params)
 
 InnerLoss = Callable[[Params, Examples], Tensor]
 """(fast weights of one task, its support) -> scalar inner objective."""
@@ -68,15 +70,15 @@ def adapt_batch(
     return over_tasks(one, support)
 
 
-def over_tasks[ResultT: Tensor | Params](
-    function: Callable[..., ResultT], *arguments: Examples | Tensor
-) -> ResultT:
+def over_tasks(function: Callable[..., ResultT], *arguments: Examples | Tensor) -> ResultT:
     """`function` of one task, applied to arguments with a leading `[T]`."""
     leaf = arguments[0]
     first = leaf if isinstance(leaf, Tensor) else next(iter(leaf.values()))
     if first.shape[0] == 1:
         result = function(*(_squeeze(a) for a in arguments))
-        return torch.utils._pytree.tree_map(lambda t: t.unsqueeze(0), result)
+        if isinstance(result, Tensor):
+            return result.unsqueeze(0)
+        return {name: value.unsqueeze(0) for name, value in result.items()}
     return torch.func.vmap(function)(*arguments)
 
 

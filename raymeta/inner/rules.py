@@ -31,7 +31,7 @@ def sgd(lr: float) -> UpdateRule:
     def update(_rule: Params, fast: Params, gradients: Params) -> Params:
         return {name: torch.sub(w, gradients[name], alpha=lr) for name, w in fast.items()}
 
-    return UpdateRule(init=lambda fast: {}, update=update)
+    return UpdateRule(init=lambda _fast: {}, update=update)
 
 
 def learned_rates(lr: float) -> UpdateRule:

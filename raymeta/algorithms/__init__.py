@@ -1,0 +1,1 @@
+"""Meta-learners, as combinations of an update rule, a fast set and a way of passing gradients."""

@@ -1,0 +1,36 @@
+"""The protocol that every meta-learner meets; training, evaluation and serving know no more."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from raymeta.types import Examples, MetaGradient, Params, TaskBatch, TaskState
+
+
+class MetaAlgorithm(Protocol):
+    """A meta-learner as pure functions of its meta-parameters."""
+
+    def init(self, generator: torch.Generator) -> Params:
+        """Start values of the meta-parameters, by flat name."""
+        ...
+
+    def tables(self) -> Params:
+        """Constants that belong to the learner and are saved with it."""
+        ...
+
+    def adapt(self, meta_params: Params, support: Examples) -> TaskState:
+        """Each user's state `[T, ...]`, as it would be alone; the one definition of adapting."""
+        ...
+
+    def score(
+        self, meta_params: Params, state: TaskState, candidates: Tensor | None = None
+    ) -> Tensor:
+        """Scores of candidates `[T, C]` (indices, same shape), or of all items `[T, I]`."""
+        ...
+
+    def meta_gradient(
+        self, meta_params: Params, batch: TaskBatch, *, per_task: bool = False
+    ) -> MetaGradient:
+        """Gradient of the summed query loss in the meta-parameters."""
+        ...
