@@ -6,7 +6,7 @@ scorer was made nor how users were split.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -57,6 +57,15 @@ class Tasks:
 
     def __len__(self) -> int:
         return len(self.supports)
+
+    def slice(self, start: int, stop: int) -> "Tasks":
+        """The tasks from `start` to before `stop`; `num_outside` is that of all of them."""
+        return replace(
+            self,
+            user_rows=self.user_rows[start:stop],
+            supports=self.supports[start:stop],
+            queries=self.queries[start:stop],
+        )
 
     def masked(self, num_items: int) -> torch.Tensor:
         """Items that may not be recommended: bool `[T, I]`."""
@@ -158,17 +167,7 @@ def reference_lines(tasks: Sequence[Tasks], *, num_items: int) -> dict[str, Scor
 def batches(tasks: Tasks, num_items: int) -> list[Tasks]:
     """The tasks in batches whose score matrices stay small."""
     step = max(CUTOFF, SCORES_PER_BATCH // num_items)
-    return [
-        Tasks(
-            tasks.size,
-            tasks.user_rows[start : start + step],
-            tasks.supports[start : start + step],
-            tasks.queries[start : start + step],
-            0,
-            tasks.repeat,
-        )
-        for start in range(0, len(tasks), step)
-    ]
+    return [tasks.slice(start, start + step) for start in range(0, len(tasks), step)]
 
 
 def _positive_outside(history: History, positive_types: Sequence[int]) -> int:

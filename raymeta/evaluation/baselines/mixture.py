@@ -49,7 +49,7 @@ class Mixture:
         ]
         row = (np.searchsorted(self._sizes, known, side="right") - 1).clip(min=0)
         weights = self._weights[row] * (np.array(known) > 0)[:, None]
-        scores = np.repeat(self._prior, len(histories), axis=0)
+        scores: NDArray[np.float32] = np.repeat(self._prior, len(histories), axis=0)
         for part, weight in zip(self._parts, weights.T, strict=True):
             scores += weight[:, None].astype(np.float32) * standardise(part.score(histories))
         return scores
@@ -58,4 +58,5 @@ class Mixture:
 def standardise(scores_TI: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row over its standard deviation; a constant row stays as it is."""
     spread = scores_TI.std(axis=1, keepdims=True)
-    return scores_TI / np.where(spread > 0, spread, np.float32(1.0))
+    standard: NDArray[np.float32] = scores_TI / np.where(spread > 0, spread, np.float32(1.0))
+    return standard
