@@ -58,5 +58,5 @@ class Mixture:
 def standardise(scores_TI: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row over its standard deviation; a constant row stays as it is."""
     spread = scores_TI.std(axis=1, keepdims=True)
-    standard: NDArray[np.float32] = scores_TI / np.where(spread > 0, spread, np.float32(1.0))
-    return standard
+    spread[spread == 0] = 1.0
+    return scores_TI / spread

@@ -1,0 +1,211 @@
+"""A report folder: results.json, report.md, curve.png and the per-user scores as Parquet."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from raymeta.errors import DataError
+from raymeta.evaluation.fold import OURS, FoldScores
+from raymeta.evaluation.plots import draw_curve
+from raymeta.evaluation.summary import LABELS, Summary, pool
+
+RESULTS = "results.json"
+CELLS = "cells"
+"""Where folds keep what they computed, inside a report's folder."""
+
+METRIC_TITLES = {
+    "ndcg_at_10": "nDCG@10",
+    "recall_at_20": "Recall@20",
+    "mrr": "MRR",
+    "hit_rate_at_10": "Hit rate@10",
+}
+
+
+def write_report(result: Summary, scores: Sequence[FoldScores], folder: Path) -> None:
+    """Writes the report's files into `folder`, beside whatever cells it holds.
+
+    All are made before the first of an earlier report is replaced; results.json goes first and
+    comes last, so that its presence means that the others belong to it.
+
+    Raises:
+        DataError: the folder is there and is not a report's.
+    """
+    require_report_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
+        partial = Path(name)
+        pool(scores).to_parquet(partial / "per_user.parquet", index=False)
+        (partial / "report.md").write_text(to_markdown(result), encoding="utf-8")
+        draw_curve(result, partial / "curve.png")
+        text = json.dumps(result, indent=1, ensure_ascii=False)
+        (partial / RESULTS).write_text(text + "\n", encoding="utf-8")
+        (folder / RESULTS).unlink(missing_ok=True)
+        for file in ("per_user.parquet", "report.md", "curve.png", RESULTS):
+            (partial / file).replace(folder / file)
+
+
+def require_report_folder(folder: Path) -> None:
+    """Refuses to write over something else: before minutes of work rather than after them."""
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {"a file"}
+    if names and not names & {RESULTS, CELLS}:
+        raise DataError(
+            f"{folder} is there and holds something other than a report.",
+            remedy="Give another folder with --out.",
+        )
+
+
+def to_markdown(result: Summary) -> str:
+    """The report as a page: a table a metric, paired differences, and how it was run."""
+    sections = [_header(result)]
+    for metric, title in METRIC_TITLES.items():
+        sections.append(f"## {title}\n\n{_table(quality_rows(result, metric), result)}")
+    sections.append(f"## Coverage@10\n\n{_table(_coverage_rows(result), result)}")
+    if result["differences"]:
+        sections.append(
+            "## nDCG@10: ours less each other method, same users\n\n"
+            + _table(difference_rows(result), result)
+            + "\n\nA difference whose interval leaves out zero is **bold**."
+        )
+    if result["harm_rate"]:
+        row = [f"{result['harm_rate'][str(size)]:.1%}" for size in result["support_sizes"]]
+        sections.append(
+            "## Harm rate\n\nShare of users whose nDCG@10 adapting makes worse than the "
+            "unadapted model's.\n\n" + _table([("harm rate", row)], result)
+        )
+    sections.extend([_tuning(result), _run(result)])
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def quality_rows(result: Summary, metric: str) -> list[tuple[str, list[str]]]:
+    """(label, a cell a support size): mean and half the width of its 95% interval."""
+    return [
+        (LABELS[name], [format_span(by_size[str(s)][metric]) for s in result["support_sizes"]])
+        for name, by_size in result["methods"].items()
+    ]
+
+
+def difference_rows(
+    result: Summary, *, marks: tuple[str, str] = ("**", "**")
+) -> list[tuple[str, list[str]]]:
+    """(label of the other method, a cell a support size): paired difference in nDCG@10.
+
+    Differences whose interval leaves out zero stand between the two `marks`.
+    """
+    rows = []
+    for name, by_size in result["differences"].items():
+        cells = []
+        for size in result["support_sizes"]:
+            span = by_size[str(size)]["ndcg_at_10"]
+            text = f"{span['mean']:+.3f} ±{(span['high'] - span['low']) / 2:.3f}"
+            is_clear = span["low"] > 0 or span["high"] < 0
+            cells.append(text.join(marks) if is_clear else text)
+        rows.append((f"less {LABELS[name]}", cells))
+    return rows
+
+
+def format_span(span: dict[str, float]) -> str:
+    """`0.505 ±0.010`."""
+    return f"{span['mean']:.3f} ±{(span['high'] - span['low']) / 2:.3f}"
+
+
+def _header(result: Summary) -> str:
+    protocol = result["protocol"]
+    unit = protocol["unit"]
+    masked = "support items stay in" if protocol["repeat"] else "support items taken out"
+    users = ", ".join(f"{n:,} at {s}" for s, n in result["num_users"].items())
+    return (
+        f"# {protocol['name']}: new users by support size\n\n"
+        f"Support: all events of a user's first v {unit}. To find: the catalogue's items with a "
+        f"{' or '.join(protocol['positive_events'])} in what came after. The whole catalogue is "
+        f"ranked, {masked}. {protocol['split']}. Means over users (by size: {users}), ± half of "
+        f"the 95% interval from {result['interval']['num_resamples']:,} resamples of users. Rows "
+        "without an interval of their own (chance, ceiling) depend on the users too."
+    )
+
+
+def _coverage_rows(result: Summary) -> list[tuple[str, list[str]]]:
+    return [
+        (
+            LABELS[name],
+            [f"{by_size[str(s)]['coverage_at_10']:.1%}" for s in result["support_sizes"]],
+        )
+        for name, by_size in result["methods"].items()
+        if "coverage_at_10" in by_size[str(result["support_sizes"][0])]
+    ]
+
+
+def _table(rows: Sequence[tuple[str, Sequence[str]]], result: Summary) -> str:
+    unit = result["protocol"]["unit"]
+    head = [unit, *[str(size) for size in result["support_sizes"]]]
+    lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)])]
+    for label, cells in rows:
+        lines.append(_line([f"**{label}**" if label == LABELS[OURS] else label, *cells]))
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _tuning(result: Summary) -> str:
+    folds = [facts for facts in result["folds"] if facts.get("tuned") is not None]
+    if not folds:
+        return ""
+    lines = [
+        "## Baselines",
+        "",
+        "Fitted on training users; settings by the mean nDCG@10 of validation users over the "
+        "support sizes from 1 on. Without any support each of them ranks by popularity.",
+        "",
+        _line(["baseline", "configurations", "validation nDCG@10", "settings by fold"]),
+        _line(["---", "---:", "---:", "---"]),
+    ]
+    for name in folds[0]["tuned"]:
+        tuned = [facts["tuned"][name] for facts in folds if name in facts["tuned"]]
+        quality = sum(t["validation_ndcg_at_10"] for t in tuned) / len(tuned)
+        chosen = "; ".join(dict.fromkeys(_settings(t["settings"]) for t in tuned))
+        count = str(tuned[0]["num_configurations"])
+        lines.append(_line([LABELS[name], count, f"{quality:.4f}", chosen or "none"]))
+    left_out = {n: why for facts in folds for n, why in facts["left_out"].items()}
+    lines.extend(f"\n{LABELS[name]} was left out: {why}" for name, why in left_out.items())
+    return "\n".join(lines)
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    parts = []
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            parts.append(f"{name}: {', '.join(f'{k} {_number(v)}' for k, v in value.items())}")
+        else:
+            parts.append(f"{name} {_number(value)}")
+    return ", ".join(parts)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "/".join(f"{number:g}" for number in value)
+    return f"{value:g}"
+
+
+def _run(result: Summary) -> str:
+    run = result["run"]
+    folds = [facts for facts in result["folds"] if "num_items" in facts]
+    lines = ["## How it was run", "", f"    {run['command']}", ""]
+    lines.append(f"- wall time {run['wall_s']:.0f} s, peak memory {run['peak_memory_mb']:,.0f} MB")
+    for name, value in run["versions"].items():
+        lines.append(f"- {name} {value}")
+    if folds:
+        items = [facts["num_items"] for facts in folds]
+        span = f"{min(items):,}" if len(set(items)) == 1 else f"{min(items):,} to {max(items):,}"
+        outside: dict[str, int] = {}
+        for facts in folds:
+            for size, number in facts["num_outside"].items():
+                outside[size] = outside.get(size, 0) + number
+        text = ", ".join(f"{number:,} at {size}" for size, number in outside.items())
+        lines.append(f"- catalogue of {span} items, counted from training users")
+        lines.append(f"- later positive events on items outside it, not ranked: {text}")
+    return "\n".join(lines)
