@@ -1,0 +1,237 @@
+"""A whole sweep: started or resumed, its failures raised, its best trial made an artifact.
+
+    OUT/sweep.json            what is searched; the same command again goes on with it
+    OUT/trials/               a folder a trial (`tune.records`)
+    OUT/ray/                  Ray Tune's own state: pickled, so never taken from a stranger
+    OUT/trials.json  score.png  best.yaml  artifact/    written at the end
+
+Leaves the table and the picture to `tune.report`.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raymeta import runtime
+from raymeta.config.experiment import ExperimentConfig
+from raymeta.config.sweep import SweepConfig, experiment_with
+from raymeta.errors import ConfigError, DataError, RaymetaError
+from raymeta.tune import records, space
+from raymeta.tune.records import TrialFolder, TrialRecord
+from raymeta.tune.trial import Train, TrialPlan, trainable
+
+NESTED_TRIAL_CPUS = 0.1
+"""A trial that only waits for its nested workers."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep that has ended.
+
+    Attributes:
+        trials: best first.
+        best: the experiment with the best trial's values.
+        artifact: the best trial's, trained to its end; None where no artifact was asked for.
+    """
+
+    trials: list[TrialRecord]
+    best: ExperimentConfig
+    artifact: Path | None
+
+
+def run_sweep(
+    sweep: SweepConfig,
+    base: ExperimentConfig,
+    *,
+    data_dir: Path,
+    out: Path,
+    address: str | None = None,
+    num_cpus: int | None = None,
+    train: Train | None = None,
+) -> SweepResult:
+    """Runs a sweep, or goes on with the one that `out` holds.
+
+    Args:
+        sweep: what varies, and how much is tried.
+        base: the experiment, `fixed` applied.
+        data_dir: the prepared data set.
+        out: the sweep's folder; a failed trial is run again when the same command is.
+        address: of a running cluster; one is started here if None.
+        num_cpus: of the cluster that is started here; those of the machine if None.
+        train: in place of raymeta's own training.
+
+    Raises:
+        ConfigError: `out` holds another sweep.
+        ResourceError: the cluster can never run one trial.
+        RaymetaError: trials failed; what they left is kept.
+    """
+    fingerprint = _fingerprint(sweep, base, data_dir)
+    _claim(out, fingerprint)
+    plan = TrialPlan(
+        base=base,
+        data_dir=data_dir.resolve(),
+        sweep_dir=out.resolve(),
+        workers=sweep.workers_per_trial,
+        address=address,
+    )
+    with runtime.session(address, num_cpus=num_cpus):
+        _require_room(sweep)
+        grid = _fit(sweep, plan, train)
+        _note_endings(out, grid)
+        _raise_failures(grid, out)
+    trials = records.read_trials(out)
+    scored = [trial for trial in trials if trial.best_score is not None]
+    if not scored:
+        raise RaymetaError(
+            f"None of the {len(trials)} trials in {out} was validated.",
+            remedy="Raise training.max_outer_steps, or lower training.validate_every.",
+        )
+    best = experiment_with(base, scored[0].values, source=f"trial {scored[0].trial_id}")
+    artifact = _finish(best, scored[0], plan, train)
+    return SweepResult(trials=trials, best=best, artifact=artifact)
+
+
+def _fit(sweep: SweepConfig, plan: TrialPlan, train: Train | None) -> Any:
+    from ray import tune
+
+    cpus = NESTED_TRIAL_CPUS if sweep.workers_per_trial > 1 else 1
+    function = tune.with_resources(trainable(plan, train), {"cpu": cpus})
+    state = plan.sweep_dir / "ray" / sweep.name
+    with _tune_environment():
+        if tune.Tuner.can_restore(str(state)):
+            tuner = tune.Tuner.restore(str(state), trainable=function, restart_errored=True)
+        else:
+            shutil.rmtree(state, ignore_errors=True)  # killed before Tune had written its state
+            tuner = tune.Tuner(
+                function,
+                param_space=space.search_space(sweep),
+                tune_config=tune.TuneConfig(
+                    metric=space.METRIC,
+                    mode="max",
+                    num_samples=sweep.num_samples,
+                    search_alg=space.searcher(sweep),
+                    scheduler=space.scheduler(sweep, plan.base.training),
+                    reuse_actors=True,  # a fresh process costs seconds of imports
+                ),
+                run_config=tune.RunConfig(
+                    name=sweep.name, storage_path=str(plan.sweep_dir / "ray"), verbose=0
+                ),
+            )
+        return tuner.fit()
+
+
+def _finish(
+    best: ExperimentConfig, trial: TrialRecord, plan: TrialPlan, train: Train | None
+) -> Path | None:
+    """Goes on from the best trial's checkpoint to its end, here, and writes the artifact."""
+    if train is None:
+        from raymeta.train.run import train_in_process
+
+        train = train_in_process
+    folder = TrialFolder(plan.sweep_dir, trial.trial_id)
+    result = train(
+        best,
+        plan.data_dir,
+        reporter=_SilentReporter(),
+        checkpoints=folder.checkpoints(),
+        out=plan.sweep_dir,
+    )
+    path = getattr(result, "artifact_path", None)
+    return Path(path) if path is not None else None
+
+
+class _SilentReporter:
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        """The trial's history is complete; what finishing adds is in the artifact."""
+
+
+def _require_room(sweep: SweepConfig) -> None:
+    workers = sweep.workers_per_trial
+    if workers == 1:
+        runtime.require_resources({"CPU": 1}, purpose="A trial")
+        return
+    # trials that hold their own share while their workers wait for one another would wait for ever
+    concurrent = min(sweep.max_concurrent_trials, sweep.num_samples)
+    runtime.require_resources(
+        {"CPU": concurrent * (workers + NESTED_TRIAL_CPUS)},
+        purpose=f"{concurrent} trial(s) at a time with {workers} workers each",
+    )
+
+
+def _claim(out: Path, fingerprint: dict[str, Any]) -> None:
+    """Makes `out` this sweep's, or sees that it is."""
+    path = out / "sweep.json"
+    if path.exists():
+        if json.loads(path.read_text(encoding="utf-8")) != fingerprint:
+            raise ConfigError(
+                f"{out} holds another sweep, experiment or data set.",
+                remedy="Choose another --out, or delete that folder.",
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty and holds no sweep.", remedy="Choose another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{os.getpid()}")
+    temporary.write_text(json.dumps(fingerprint, indent=2) + "\n", encoding="utf-8")
+    temporary.rename(path)
+
+
+def _fingerprint(sweep: SweepConfig, base: ExperimentConfig, data_dir: Path) -> dict[str, Any]:
+    manifest = data_dir / "manifest.json"
+    if not manifest.is_file():
+        raise DataError(
+            f"{data_dir} is not a prepared data set: it has no manifest.json.",
+            remedy="Prepare one with raymeta prepare, and name its folder with --data.",
+        )
+    # how many run at a time may change from one day to the next
+    settings = sweep.model_dump(mode="json", exclude={"max_concurrent_trials"})
+    return {
+        "sweep": settings,
+        "experiment": base.model_dump(mode="json"),
+        "data_sha256": hashlib.sha256(manifest.read_bytes()).hexdigest(),
+    }
+
+
+def _note_endings(out: Path, grid: Any) -> None:
+    """A trial that ended without a word was ended by Tune, failed, or its process was killed."""
+    # Tune names a trial's folder by its id, which a trial that never reported has nowhere else
+    failed = " ".join(Path(r.path).name for r in grid if r.error is not None)
+    known = " ".join(Path(r.path).name for r in grid)
+    for record in records.read_trials(out):
+        folder = TrialFolder(out, record.trial_id)
+        if record.trial_id in failed:
+            folder.end("failed")
+        elif not record.ending:
+            folder.end("stopped early" if record.trial_id in known else "interrupted")
+
+
+def _raise_failures(grid: Any, out: Path) -> None:
+    if not grid.num_errors:
+        return
+    last_line = str(grid.errors[0]).strip().splitlines()[-1]
+    raise RaymetaError(
+        f"{grid.num_errors} of {len(grid)} trials failed; the first: {last_line}",
+        remedy=f"Correct the cause and run the same command again: {out} keeps the others.",
+    )
+
+
+@contextlib.contextmanager
+def _tune_environment() -> Iterator[None]:
+    """Ctrl-C is ours, so that it ends the command; Tune's state is then a second old at most."""
+    wanted = {"TUNE_DISABLE_SIGINT_HANDLER": "1", "TUNE_GLOBAL_CHECKPOINT_S": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
