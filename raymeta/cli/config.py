@@ -72,11 +72,11 @@ def resolve(file: Path, overrides: list[str]) -> tuple[str, StrictModel]:
     """The kind of a settings file, told by its keys, and its settings."""
     values = load_yaml(file)
     if "applications" in values:
-        return "serving", _serve_application(values, file, overrides)
+        return "serving configuration", _serve_application(values, file, overrides)
     if "vary" in values or {"experiment", "num_samples"} <= values.keys():
         return "sweep", load_sweep(file, overrides)[0]
     if values.keys() & (ServingConfig.model_fields.keys() - ExperimentConfig.model_fields.keys()):
-        return "serving", load_settings(ServingConfig, file, overrides)
+        return "serving configuration", load_settings(ServingConfig, file, overrides)
     return "experiment", load_settings(ExperimentConfig, file, overrides)
 
 
