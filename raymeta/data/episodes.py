@@ -12,7 +12,12 @@ Unit = Literal["visits", "items"]
 
 
 def cut(
-    history: History, size: int, *, unit: Unit, positive_types: Sequence[int]
+    history: History,
+    size: int,
+    *,
+    unit: Unit,
+    positive_types: Sequence[int],
+    repeat: bool = False,
 ) -> tuple[History, NDArray[np.int64]]:
     """Splits a history (stored order) after its first `size` visits or distinct positive items.
 
@@ -22,16 +27,19 @@ def cut(
         unit: `visits` counts whole visits; `items` counts distinct positive items of the catalogue,
             and the support then ends with the event that brought the last of them.
         positive_types: event types that make an item relevant.
+        repeat: keep items of the support in the query too (shops where people buy again).
 
     Returns:
         The support events, and the distinct catalogue items `[Q]` (ascending) with a positive event
-        after the support that are not in the support. Items outside the catalogue are left out.
+        after the support, less (unless `repeat`) those in the support. Items outside the catalogue
+        are left out.
     """
     positive = np.isin(history.event_type, positive_types) & (history.item >= 0)
     seen = history.visit < size if unit == "visits" else _first_items(history, positive, size)
-    support_items = history.item[seen]
     later = np.unique(history.item[~seen & positive])
-    return history.where(seen), later[~np.isin(later, support_items)]
+    if not repeat:
+        later = later[~np.isin(later, history.item[seen])]
+    return history.where(seen), later
 
 
 def num_units(history: History, *, unit: Unit, positive_types: Sequence[int]) -> int:
