@@ -1,0 +1,1 @@
+"""Where logs come from: each module turns one kind of log into a `base.Log`."""
