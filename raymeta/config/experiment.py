@@ -80,37 +80,15 @@ class FactorizationConfig(StrictModel):
     dim: PositiveInt = 256
     """Width of item vectors and of a user's context; a user's state is 4 x dim bytes."""
 
-    similarity_shrink: Annotated[float, Field(ge=0.0)] = 10.0
-    """Added to the denominator of the cosine between items: damps rare pairs."""
-
-    popularity_exponent: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
-    """Exponent of item counts in the cosine's denominator; 0.5 is the plain cosine."""
+    regularisation: PositiveFloat = 1000.0
+    """Ridge of the co-occurrence start, in users: larger trusts rare pairs less."""
 
 
-class PreferenceMlpConfig(StrictModel):
-    """MeLU's estimator: embeddings of user and item features through an MLP."""
-
-    name: Literal["preference_mlp"] = "preference_mlp"
-    """The model's name."""
-
-    target: Literal["rating", "positive"] = "positive"
-    """`rating`: squared error on `value`. `positive`: logistic loss against fixed negatives."""
-
-    embedding_dim: PositiveInt = 32
-    """Width of one feature's embedding."""
-
-    hidden: tuple[PositiveInt, ...] = (64, 64)
-    """Widths of the hidden layers."""
-
-    num_negatives: PositiveInt = 64
-    """With `positive`: how many fixed negative items the artifact carries."""
-
-
-ModelConfig = Annotated[FactorizationConfig | PreferenceMlpConfig, Field(discriminator="name")]
+ModelConfig = FactorizationConfig
 
 
 class _GradientBased(StrictModel):
-    inner_lr: PositiveFloat = 0.1
+    inner_lr: PositiveFloat = 10.0
     """Step size of the inner loop; the start value where it is learned."""
 
     num_inner_steps: Annotated[int, Field(ge=0, le=100)] = 3

@@ -1,0 +1,1 @@
+"""The outer loop, and Ray Train around it."""

@@ -1,0 +1,59 @@
+"""Which tasks an outer step sees: a function of seed, worker and step, so that a run can resume."""
+
+import numpy as np
+
+from raymeta.config.experiment import DataConfig
+from raymeta.data.episodes import cut, num_units
+from raymeta.data.events import SupportView, pad_items, support_from_events
+from raymeta.data.task_dataset import UserTasks
+from raymeta.seeding import numpy_generator
+from raymeta.types import TaskBatch
+
+
+class EpisodeSampler:
+    """Draws a batch of users and cuts each at a support size drawn for it.
+
+    Args:
+        users: this worker's users.
+        config: unit and support sizes.
+        view: what adapting sees of a history.
+        seed: of the run and the worker.
+    """
+
+    def __init__(
+        self,
+        users: UserTasks,
+        config: DataConfig,
+        *,
+        view: SupportView,
+        positive_types: tuple[int, ...],
+        tasks_per_batch: int,
+        seed: int,
+    ) -> None:
+        self._users, self._config, self._view = users, config, view
+        self._positive, self._tasks, self._seed = positive_types, tasks_per_batch, seed
+
+    def batch(self, step: int) -> TaskBatch:
+        """The tasks of one outer step; users come once an epoch."""
+        supports, queries = [], []
+        for position in range(step * self._tasks, (step + 1) * self._tasks):
+            epoch, place = divmod(position, len(self._users))
+            order = numpy_generator(self._seed, "epoch", epoch).permutation(len(self._users))
+            history = self._users[int(order[place])]
+            units = num_units(history, unit=self._config.unit, positive_types=self._positive)
+            sizes = [s for s in self._config.support_sizes if s < units] or [0]
+            draw = numpy_generator(self._seed, "size", position)
+            support, query = cut(
+                history,
+                int(draw.choice(sizes)),
+                unit=self._config.unit,
+                positive_types=self._positive,
+            )
+            supports.append(support)
+            queries.append(query)
+        return TaskBatch(support_from_events(supports, self._view), pad_items(queries))
+
+
+def worker_seed(seed: int, rank: int, world_size: int) -> int:
+    """A worker's own seed."""
+    return int(np.uint32(seed)) if world_size == 1 else seed * 1_000_003 + rank + 1
