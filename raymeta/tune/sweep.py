@@ -3,7 +3,8 @@
     OUT/sweep.json            what is searched; the same command again goes on with it
     OUT/trials/               a folder a trial (`tune.records`)
     OUT/ray/                  Ray Tune's own state: pickled, so never taken from a stranger
-    OUT/trials.json  score.png  best.yaml  artifact/    written at the end
+    OUT/trials.json  score.png  best.yaml    written at the end; the artifact is in the best
+                                              trial's own folder, since a retry may change which
 
 Leaves the table and the picture to `tune.report`.
 """
@@ -83,7 +84,7 @@ def run_sweep(
     with runtime.session(address, num_cpus=num_cpus):
         _require_room(sweep)
         grid = _fit(sweep, plan, train)
-        _note_endings(out, grid)
+        _note_endings(out, grid, last_step=base.training.max_outer_steps)
         _raise_failures(grid, out)
     trials = records.read_trials(out)
     scored = [trial for trial in trials if trial.best_score is not None]
@@ -105,7 +106,8 @@ def _fit(sweep: SweepConfig, plan: TrialPlan, train: Train | None) -> Any:
     state = plan.sweep_dir / "ray" / sweep.name
     with _tune_environment():
         if tune.Tuner.can_restore(str(state)):
-            tuner = tune.Tuner.restore(str(state), trainable=function, restart_errored=True)
+            # a failed trial goes on under its own id; restarting would make a new one of it
+            tuner = tune.Tuner.restore(str(state), trainable=function, resume_errored=True)
         else:
             shutil.rmtree(state, ignore_errors=True)  # killed before Tune had written its state
             tuner = tune.Tuner(
@@ -135,12 +137,15 @@ def _finish(
 
         train = train_in_process
     folder = TrialFolder(plan.sweep_dir, trial.trial_id)
+    artifact = folder.path / "artifact"
+    if (artifact / "manifest.json").exists():  # written last, so that it is whole
+        return artifact
     result = train(
         best,
         plan.data_dir,
         reporter=_SilentReporter(),
         checkpoints=folder.checkpoints(),
-        out=plan.sweep_dir,
+        out=folder.path,
     )
     path = getattr(result, "artifact_path", None)
     return Path(path) if path is not None else None
@@ -198,8 +203,11 @@ def _fingerprint(sweep: SweepConfig, base: ExperimentConfig, data_dir: Path) -> 
     }
 
 
-def _note_endings(out: Path, grid: Any) -> None:
-    """A trial that ended without a word was ended by Tune, failed, or its process was killed."""
+def _note_endings(out: Path, grid: Any, *, last_step: int) -> None:
+    """A trial that ended without a word was ended by Tune, failed, or its process was killed.
+
+    Tune also ends the ones that reached `last_step`, inside their last report.
+    """
     # Tune names a trial's folder by its id, which a trial that never reported has nowhere else
     failed = " ".join(Path(r.path).name for r in grid if r.error is not None)
     known = " ".join(Path(r.path).name for r in grid)
@@ -207,6 +215,8 @@ def _note_endings(out: Path, grid: Any) -> None:
         folder = TrialFolder(out, record.trial_id)
         if record.trial_id in failed:
             folder.end("failed")
+        elif not record.ending and record.last_step >= last_step:
+            folder.end("finished")
         elif not record.ending:
             folder.end("stopped early" if record.trial_id in known else "interrupted")
 
