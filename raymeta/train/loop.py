@@ -1,5 +1,6 @@
-"""The outer loop of one worker, without Ray: reports and checkpoints go to seams that it is given."""
+"""The outer loop of one worker, without Ray: reports and checkpoints go to seams it is given."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def train(
     while position.step < config.max_outer_steps and position.stale < config.patience:
         local = algorithm.meta_gradient(params, sampler.batch(position.step))
         gradients, loss = mean_over_tasks(local, worker.all_reduce)
-        if not loss == loss:  # NaN
+        if math.isnan(loss):
             raise AdaptationError(
                 f"The query loss is not a number at outer step {position.step}.",
                 remedy="Lower algorithm.inner_lr or training.outer_lr.",
