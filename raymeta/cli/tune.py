@@ -136,12 +136,11 @@ def _render(values: dict[str, Any], sweep: SweepConfig) -> RenderableType:
             str(trial["last_step"]),
             trial["ending"],
         )
+    command = ["raymeta", "evaluate", str(values["artifact"]), "--data", str(values["data"])]
     lines = [
         f"Picture:     {values['picture']}",
         f"Experiment:  {values['experiment']}",
         f"Artifact:    {values['artifact']}",
+        f"Next:        {shlex.join(command)}",
     ]
-    if values["artifact"] is not None:
-        command = ["raymeta", "evaluate", str(values["artifact"]), "--data", str(values["data"])]
-        lines.append(f"Next:        {shlex.join(command)}")
     return Group(table, *(Text(line, no_wrap=True) for line in lines))

@@ -2,7 +2,7 @@
 
     OUT/trials/<id>/trial.json      values; written when the trial starts
     OUT/trials/<id>/history.jsonl   one line a validation
-    OUT/trials/<id>/checkpoints/    where the training goes on from
+    OUT/trials/<id>/checkpoints/    where the training goes on from; `train/` with several workers
     OUT/trials/<id>/end.json        "finished", "stopped early", "failed" or "interrupted"
 
 Plain files beside Ray's own state: a progress bar, the table, the picture and a resumed trial all
@@ -11,13 +11,10 @@ read the same lines, and none needs to unpickle anything. Knows nothing of Ray.
 
 import json
 import os
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-_STEP_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -77,34 +74,10 @@ class TrialFolder:
             by_step[int(row["step"])] = row
         return [by_step[step] for step in sorted(by_step)]
 
-    def checkpoints(self) -> "FolderCheckpoints":
-        return FolderCheckpoints(self.path / "checkpoints")
-
-
-class FolderCheckpoints:
-    """Keeps the last checkpoint of a training in a folder; whole or not at all."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def latest(self) -> Path | None:
-        """The folder of the last checkpoint that was written whole."""
-        found = sorted(self._folder.glob("step-" + "[0-9]" * _STEP_DIGITS))
-        return found[-1] if found else None
-
-    def save(self, step: int, write: Callable[[Path], None]) -> None:
-        """Lets `write` fill a new folder, then puts it in place of the one before."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        target = self._folder / f"step-{step:0{_STEP_DIGITS}d}"
-        temporary = self._folder / f".writing-{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        write(temporary)
-        shutil.rmtree(target, ignore_errors=True)
-        temporary.rename(target)
-        for old in self._folder.glob("step-*"):
-            if old != target:
-                shutil.rmtree(old, ignore_errors=True)
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Where the training goes on from."""
+        return self.path / "checkpoints"
 
 
 def read_trials(sweep_dir: Path) -> list[TrialRecord]:

@@ -25,7 +25,7 @@ from raymeta.config.sweep import SweepConfig, experiment_with
 from raymeta.errors import ConfigError, DataError, RaymetaError
 from raymeta.tune import records, space
 from raymeta.tune.records import TrialFolder, TrialRecord
-from raymeta.tune.trial import Train, TrialPlan, trainable
+from raymeta.tune.trial import Train, TrialPlan, train_trial, trainable
 
 NESTED_TRIAL_CPUS = 0.1
 """A trial that only waits for its nested workers."""
@@ -38,12 +38,12 @@ class SweepResult:
     Attributes:
         trials: best first.
         best: the experiment with the best trial's values.
-        artifact: the best trial's, trained to its end; None where no artifact was asked for.
+        artifact: the best trial's, trained to its end.
     """
 
     trials: list[TrialRecord]
     best: ExperimentConfig
-    artifact: Path | None
+    artifact: Path
 
 
 def run_sweep(
@@ -79,30 +79,29 @@ def run_sweep(
         data_dir=data_dir.resolve(),
         sweep_dir=out.resolve(),
         workers=sweep.workers_per_trial,
-        address=address,
+        train=train,
     )
     with runtime.session(address, num_cpus=num_cpus):
         _require_room(sweep)
-        grid = _fit(sweep, plan, train)
+        grid = _fit(sweep, plan)
         _note_endings(out, grid, last_step=base.training.max_outer_steps)
         _raise_failures(grid, out)
-    trials = records.read_trials(out)
-    scored = [trial for trial in trials if trial.best_score is not None]
-    if not scored:
-        raise RaymetaError(
-            f"None of the {len(trials)} trials in {out} was validated.",
-            remedy="Raise training.max_outer_steps, or lower training.validate_every.",
-        )
-    best = experiment_with(base, scored[0].values, source=f"trial {scored[0].trial_id}")
-    artifact = _finish(best, scored[0], plan, train)
+        trials = records.read_trials(out)
+        if not trials or trials[0].best_score is None:
+            raise RaymetaError(
+                f"None of the {len(trials)} trials in {out} was validated.",
+                remedy="Look into the trials' folders.",
+            )
+        best = experiment_with(base, trials[0].values, source=f"trial {trials[0].trial_id}")
+        artifact = _finish(best, trials[0], plan)
     return SweepResult(trials=trials, best=best, artifact=artifact)
 
 
-def _fit(sweep: SweepConfig, plan: TrialPlan, train: Train | None) -> Any:
+def _fit(sweep: SweepConfig, plan: TrialPlan) -> Any:
     from ray import tune
 
     cpus = NESTED_TRIAL_CPUS if sweep.workers_per_trial > 1 else 1
-    function = tune.with_resources(trainable(plan, train), {"cpu": cpus})
+    function = tune.with_resources(trainable(plan), {"cpu": cpus})
     state = plan.sweep_dir / "ray" / sweep.name
     with _tune_environment():
         if tune.Tuner.can_restore(str(state)):
@@ -119,7 +118,9 @@ def _fit(sweep: SweepConfig, plan: TrialPlan, train: Train | None) -> Any:
                     num_samples=sweep.num_samples,
                     search_alg=space.searcher(sweep),
                     scheduler=space.scheduler(sweep, plan.base.training),
-                    reuse_actors=True,  # a fresh process costs seconds of imports
+                    # a fresh process costs seconds of imports; one with a nested run still going
+                    # has to end, since that is what ends the run
+                    reuse_actors=plan.workers == 1,
                 ),
                 run_config=tune.RunConfig(
                     name=sweep.name, storage_path=str(plan.sweep_dir / "ray"), verbose=0
@@ -128,32 +129,19 @@ def _fit(sweep: SweepConfig, plan: TrialPlan, train: Train | None) -> Any:
         return tuner.fit()
 
 
-def _finish(
-    best: ExperimentConfig, trial: TrialRecord, plan: TrialPlan, train: Train | None
-) -> Path | None:
+def _finish(best: ExperimentConfig, trial: TrialRecord, plan: TrialPlan) -> Path:
     """Goes on from the best trial's checkpoint to its end, here, and writes the artifact."""
-    if train is None:
-        from raymeta.train.run import train_in_process
-
-        train = train_in_process
     folder = TrialFolder(plan.sweep_dir, trial.trial_id)
     artifact = folder.path / "artifact"
     if (artifact / "manifest.json").exists():  # written last, so that it is whole
         return artifact
-    result = train(
-        best,
-        plan.data_dir,
-        reporter=_SilentReporter(),
-        checkpoints=folder.checkpoints(),
-        out=folder.path,
-    )
-    path = getattr(result, "artifact_path", None)
-    return Path(path) if path is not None else None
+    # its history is complete: what the end of the training adds is in the artifact
+    return train_trial(best, plan, folder, _Silent(), out=artifact) or artifact
 
 
-class _SilentReporter:
+class _Silent:
     def report(self, step: int, metrics: dict[str, float]) -> None:
-        """The trial's history is complete; what finishing adds is in the artifact."""
+        """Drops the metrics."""
 
 
 def _require_room(sweep: SweepConfig) -> None:

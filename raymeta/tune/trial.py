@@ -7,12 +7,16 @@ short training. Leaves what varies to `tune.space`, and the whole sweep to `tune
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from raymeta.config.experiment import ExperimentConfig
 from raymeta.config.sweep import experiment_with
-from raymeta.tune.records import FolderCheckpoints, TrialFolder
+from raymeta.tune.records import TrialFolder
 from raymeta.tune.space import METRIC, STEP
+
+if TYPE_CHECKING:  # torch is loaded by the trials only
+    from raymeta.train.checkpoint import CheckpointStore
+    from raymeta.train.loop import Reporter, TrainResult
 
 SCORE = "score"
 """The key of a validation's score among the metrics that a training reports."""
@@ -26,10 +30,10 @@ class Train(Protocol):
         experiment: ExperimentConfig,
         data_dir: Path,
         *,
-        reporter: Any,
-        checkpoints: FolderCheckpoints,
+        reporter: "Reporter",
+        checkpoints: "CheckpointStore",
         out: Path | None,
-    ) -> Any: ...
+    ) -> "TrainResult": ...
 
 
 @dataclass(frozen=True)
@@ -41,22 +45,18 @@ class TrialPlan:
         data_dir: the prepared data set.
         sweep_dir: the sweep's folder; a trial keeps its records there.
         workers: 1 trains in process, more through a nested Ray Train run.
-        address: of the cluster, for a nested run.
+        train: in place of raymeta's own training, for trials of one worker.
     """
 
     base: ExperimentConfig
     data_dir: Path
     sweep_dir: Path
     workers: int = 1
-    address: str | None = None
+    train: Train | None = None
 
 
-def trainable(plan: TrialPlan, train: Train | None = None) -> Callable[[dict[str, Any]], None]:
-    """The function that Tune calls for each trial.
-
-    Args:
-        train: in place of raymeta's own training, for trials of one worker.
-    """
+def trainable(plan: TrialPlan) -> Callable[[dict[str, Any]], None]:
+    """The function that Tune calls for each trial."""
 
     def run(values: dict[str, Any]) -> None:
         from ray import tune
@@ -64,22 +64,49 @@ def trainable(plan: TrialPlan, train: Train | None = None) -> Callable[[dict[str
         folder = TrialFolder(plan.sweep_dir, tune.get_context().get_trial_id())
         folder.start(values)
         experiment = experiment_with(plan.base, values, source=f"trial {folder.path.name}")
-        if plan.workers > 1:
-            from raymeta.tune.nested import run_nested
-
-            run_nested(experiment, plan, folder)
-        else:
-            function = train if train is not None else _own_training()
-            function(
-                experiment,
-                plan.data_dir,
-                reporter=TuneReporter(folder, tune.report),
-                checkpoints=folder.checkpoints(),
-                out=None,
-            )
+        train_trial(experiment, plan, folder, TuneReporter(folder, tune.report))
         folder.end("finished")
 
     return run
+
+
+def train_trial(
+    experiment: ExperimentConfig,
+    plan: TrialPlan,
+    folder: TrialFolder,
+    reporter: "Reporter",
+    *,
+    out: Path | None = None,
+) -> Path | None:
+    """Trains a trial from where its folder stands to its end.
+
+    Args:
+        out: the artifact's folder, for a trial of one worker; with more, each writes one.
+
+    Returns:
+        The artifact, if one was written.
+    """
+    if plan.workers > 1:
+        from raymeta.train.trainer import fit
+
+        return fit(
+            experiment,
+            plan.data_dir,
+            folder.path / "train",
+            num_workers=plan.workers,
+            reporter=reporter,
+        ).artifact_path
+    from raymeta.train.checkpoint import FolderCheckpoints
+    from raymeta.train.run import train_in_process
+
+    train = plan.train if plan.train is not None else train_in_process
+    return train(
+        experiment,
+        plan.data_dir,
+        reporter=reporter,
+        checkpoints=FolderCheckpoints(folder.checkpoints_dir),
+        out=out,
+    ).artifact_path
 
 
 class TuneReporter:
@@ -101,9 +128,3 @@ def noted(folder: TrialFolder, step: int, metrics: dict[str, float]) -> dict[str
     plain = {key: float(value) for key, value in metrics.items() if key not in (STEP, SCORE)}
     best = folder.add(step, float(metrics[SCORE]), plain)
     return {STEP: step, SCORE: float(metrics[SCORE]), METRIC: best}
-
-
-def _own_training() -> Train:
-    from raymeta.train.run import train_in_process
-
-    return train_in_process

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -60,20 +61,24 @@ def train(
     settings = json.loads((data_dir / "manifest.json").read_text())
     broken = data_dir / "broken"
     latest = checkpoints.latest()
-    done = int((latest / "step").read_text()) if latest else 0
+    done = json.loads((latest / "position.json").read_text()) if latest else 0
     for step in STEPS:
         if step <= done:
             continue
         if broken.exists() and lr > float(broken.read_text()):
             raise ValueError(f"the loss is not finite at {lr:.3g}")
         time.sleep(settings.get("pause_s", 0.02))
-        checkpoints.save(step, lambda folder, step=step: (folder / "step").write_text(str(step)))
+        checkpoints.save(step, partial(write_checkpoint, step))
         reporter.report(step, {"score": score_of(lr, step), "loss": 1.0})
     if out is not None:
-        (out / "artifact").mkdir()
-        (out / "artifact" / "rate").write_text(str(lr))
-        (out / "artifact" / "manifest.json").write_text("{}")
-    return SimpleNamespace(artifact_path=out / "artifact" if out is not None else None)
+        out.mkdir()
+        (out / "rate").write_text(str(lr))
+        (out / "manifest.json").write_text("{}")
+    return SimpleNamespace(artifact_path=out)
+
+
+def write_checkpoint(step: int, folder: Path) -> None:
+    (folder / "position.json").write_text(str(step))
 
 
 def score_of(lr: float, step: int) -> float:

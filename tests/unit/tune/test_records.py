@@ -3,9 +3,7 @@
 import json
 from pathlib import Path
 
-import pytest
-
-from raymeta.tune.records import FolderCheckpoints, TrialFolder, read_trials
+from raymeta.tune.records import TrialFolder, read_trials
 from raymeta.tune.trial import TuneReporter
 
 
@@ -48,25 +46,6 @@ def test_a_resumed_trial_keeps_its_history_and_runs_again(tmp_path: Path) -> Non
     folder.start({"x": 1})
     assert read_trials(tmp_path)[0].ending == ""
     assert folder.add(50, 0.3, {}) == 0.4, "the best score of before still counts"
-
-
-def test_a_checkpoint_is_whole_or_not_there(tmp_path: Path) -> None:
-    checkpoints = FolderCheckpoints(tmp_path / "checkpoints")
-    assert checkpoints.latest() is None
-    checkpoints.save(25, lambda folder: (folder / "state").write_text("25"))
-
-    def killed(folder: Path) -> None:
-        (folder / "state").write_text("half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        checkpoints.save(50, killed)
-    latest = checkpoints.latest()
-    assert latest is not None
-    assert (latest / "state").read_text() == "25"
-    checkpoints.save(100, lambda folder: (folder / "state").write_text("100"))
-    assert (FolderCheckpoints(tmp_path / "checkpoints").latest() / "state").read_text() == "100"
-    assert not latest.exists(), "the one before is gone once the next is whole"
 
 
 def test_the_reporter_tells_tune_what_it_noted(tmp_path: Path) -> None:
