@@ -122,8 +122,8 @@ def _header(result: Summary) -> str:
         f"Support: all events of a user's first v {unit}. To find: the catalogue's items with a "
         f"{' or '.join(protocol['positive_events'])} in what came after. The whole catalogue is "
         f"ranked, {masked}. {protocol['split']}. Means over users (by size: {users}), ± half of "
-        f"the 95% interval from {result['interval']['num_resamples']:,} resamples of users. Rows "
-        "without an interval of their own (chance, ceiling) depend on the users too."
+        f"the 95% interval from {result['interval']['num_resamples']:,} resamples of users. Chance "
+        "is the expectation of a random ranking, the ceiling a perfect one."
     )
 
 
@@ -159,7 +159,8 @@ def _tuning(result: Summary) -> str:
         "## Baselines",
         "",
         "Fitted on training users; settings by the mean nDCG@10 of validation users over the "
-        "support sizes from 1 on. Without any support each of them ranks by popularity.",
+        "support sizes from 1 on. Without any support each of them ranks by popularity. Weights of "
+        f"mixtures, by support size, are in {RESULTS}.",
         "",
         _line(["baseline", "configurations", "validation nDCG@10", "settings by fold"]),
         _line(["---", "---:", "---:", "---"]),
@@ -176,19 +177,14 @@ def _tuning(result: Summary) -> str:
 
 
 def _settings(settings: dict[str, Any]) -> str:
+    """Settings in a line, without the weights of a mixture, which depend on the support size."""
     parts = []
     for name, value in settings.items():
-        if isinstance(value, dict):
-            parts.append(f"{name}: {', '.join(f'{k} {_number(v)}' for k, v in value.items())}")
-        else:
-            parts.append(f"{name} {_number(value)}")
+        if isinstance(value, dict) and name != "weights":
+            parts.append(f"{LABELS[name]} with {_settings(value)}")
+        elif name != "weights":
+            parts.append(f"{name} {value:g}")
     return ", ".join(parts)
-
-
-def _number(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return "/".join(f"{number:g}" for number in value)
-    return f"{value:g}"
 
 
 def _run(result: Summary) -> str:

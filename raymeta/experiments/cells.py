@@ -18,17 +18,25 @@ import raymeta
 
 MANIFEST = "cell.json"
 
-_CODE_THAT_DECIDES = (
-    "*.py",
+SCORING_CODE = ("seeding.py", "types.py", "data/*.py", "evaluation/**/*.py")
+"""The source that decides the scores of a method."""
+
+MODEL_CODE = (
+    "artifact.py",
+    "seeding.py",
+    "types.py",
     "config/*.py",
     "data/*.py",
     "models/*.py",
     "adapters/*.py",
     "inner/*.py",
     "algorithms/*.py",
-    "evaluation/**/*.py",
     "train/*.py",
+    "evaluation/metrics.py",
 )
+"""The source that decides a trained model."""
+
+_SHOWS_ONLY = ("bootstrap.py", "plots.py", "report.py", "summary.py")
 _PACKAGES_THAT_DECIDE = ("torch", "numpy", "scipy", "pandas", "pyarrow")
 
 
@@ -85,14 +93,16 @@ class CellStore:
 
 
 @cache
-def code_version() -> str:
-    """A hash of the source and the libraries that decide a result.
+def code_version(*patterns: str) -> str:
+    """A hash of the libraries, and of the package's source files that match `patterns`.
 
-    Serving, jobs and the command line are left out: changing them costs no cell.
+    What only shows results is left out, so that a nicer table costs no cell.
     """
     package = Path(raymeta.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted({p for pattern in _CODE_THAT_DECIDES for p in package.glob(pattern)}):
+    for path in sorted({p for pattern in patterns for p in package.glob(pattern)}):
+        if path.parent.name == "evaluation" and path.name in _SHOWS_ONLY:
+            continue
         digest.update(str(path.relative_to(package)).encode())
         digest.update(path.read_bytes())
     for name in _PACKAGES_THAT_DECIDE:

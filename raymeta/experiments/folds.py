@@ -25,7 +25,7 @@ from raymeta.evaluation.fold import (
     score_baselines,
 )
 from raymeta.evaluation.run import peak_memory_mb
-from raymeta.experiments.cells import Cell, CellStore, code_version
+from raymeta.experiments.cells import MODEL_CODE, SCORING_CODE, Cell, CellStore, code_version
 from raymeta.experiments.training import train_fold
 from raymeta.types import Params
 
@@ -126,17 +126,25 @@ def run_jobs(
 def job_cell(job: FoldJob) -> Cell:
     """The cell that holds a job's scores."""
     settings = asdict(job.settings)
+    key: dict[str, Any] = {"settings": settings, "dataset": job.dataset_sha256}
     if job.kind == "baselines":
-        key = _key(job, {"data": _decides(job.experiment)["data"], "settings": settings})
+        key["data"] = _decides(job.experiment)["data"]
+        key["code"] = code_version(*SCORING_CODE)
     else:
         del settings["baselines"]
-        key = _key(job, {"experiment": _decides(job.experiment), "settings": settings})
+        key["experiment"] = _decides(job.experiment)
+        key["code"] = code_version(*SCORING_CODE, *MODEL_CODE)
     return Cell(job.kind, job.label, key)
 
 
 def model_cell(job: FoldJob) -> Cell:
     """The cell that holds the model which a job scores; other support sizes need no other one."""
-    return Cell("model", job.label, _key(job, {"experiment": _decides(job.experiment)}))
+    key = {
+        "experiment": _decides(job.experiment),
+        "dataset": job.dataset_sha256,
+        "code": code_version(*MODEL_CODE),
+    }
+    return Cell("model", job.label, key)
 
 
 def compute_job(job: FoldJob, fit: Fit) -> None:
@@ -212,10 +220,6 @@ def _decides(experiment: ExperimentConfig) -> dict[str, Any]:
     del values["name"], values["data"]["path"]
     del values["training"]["num_workers"], values["training"]["use_gpu"]
     return values
-
-
-def _key(job: FoldJob, values: dict[str, Any]) -> dict[str, Any]:
-    return {**values, "dataset": job.dataset_sha256, "code": code_version()}
 
 
 def _ignore(_: object) -> None:

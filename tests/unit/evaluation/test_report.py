@@ -146,7 +146,7 @@ def test_the_page_has_the_tables_the_command_and_what_was_left_out():
     assert "| less popularity | **+0.200 ±0.000** |" in page
     assert "less chance" not in page
     assert "| harm rate | 25.0% |" in page
-    assert "item_knn: shrink 10, exponent 0.5, weights: 1 2" in page
+    assert "| item-kNN with shrink 10, exponent 0.5 |" in page
     assert "EASE was left out: too many items" in page
     assert "34 at 1" in page
     assert "raymeta evaluate shop.yaml --folds 2" in page

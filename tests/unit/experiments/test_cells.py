@@ -7,7 +7,7 @@ import pytest
 from raymeta.config.experiment import DataConfig, ExperimentConfig, SplitConfig
 from raymeta.errors import ConfigError, DataError
 from raymeta.evaluation.fold import EvaluationSettings
-from raymeta.experiments.cells import Cell, CellStore, code_version
+from raymeta.experiments.cells import MODEL_CODE, SCORING_CODE, Cell, CellStore, code_version
 from raymeta.experiments.folds import compute_job, job_cell, model_cell, plan
 from tests.helpers.shops import SHOP, write_grouped_shop
 
@@ -62,9 +62,15 @@ def test_the_key_decides_the_name_and_the_label_does_not_decide_the_key():
     assert CELL.name.split("-")[-1] == Cell("model", "other", {"rate": 0.1}).name.split("-")[-1]
 
 
-def test_code_version_is_stable():
-    assert code_version() == code_version()
-    assert len(code_version()) == 16
+def test_code_that_decides_a_model_is_other_code_than_what_decides_scores():
+    scoring, model = code_version(*SCORING_CODE), code_version(*MODEL_CODE)
+    assert scoring == code_version(*SCORING_CODE)
+    assert len({scoring, model, code_version(*SCORING_CODE, *MODEL_CODE), code_version()}) == 4
+
+
+def test_what_only_shows_a_result_decides_none():
+    assert code_version("evaluation/report.py", "evaluation/plots.py") == code_version()
+    assert code_version("evaluation/tuning.py") != code_version()
 
 
 def test_a_plan_has_each_fold_once_with_its_seeds(shop):
