@@ -59,7 +59,7 @@ class OuterOptimizer:
     def state(self) -> Params:
         """The optimiser's state by flat name, for a checkpoint."""
         return {
-            f"{name}/{key}": value.reshape(1) if value.dim() == 0 else value
+            f"{name}/{key}": value
             for name, param in zip(self._names, self._params, strict=True)
             for key, value in self._adam.state[param].items()
         }
@@ -73,9 +73,7 @@ class OuterOptimizer:
                 if key.rpartition("/")[0] == name
             }
             if mine:
-                self._adam.state[param] = {
-                    k: v.reshape(()) if k == "step" else v for k, v in mine.items()
-                }
+                self._adam.state[param] = mine
 
 
 def sums(values: Sequence[float], all_reduce: AllReduce) -> list[float]:

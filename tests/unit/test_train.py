@@ -1,0 +1,84 @@
+"""A run that stops and goes on ends where an undisturbed one ends; artifacts are checked."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from raymeta.artifact import load_artifact
+from raymeta.config.experiment import (
+    AnilConfig,
+    ExperimentConfig,
+    FactorizationConfig,
+    TrainingConfig,
+)
+from raymeta.errors import ArtifactError
+from raymeta.train.checkpoint import FolderCheckpoints
+from raymeta.train.run import train_in_process
+from tests.helpers.artifacts import tiny_artifact
+from tests.helpers.shops import SHOP, write_grouped_shop
+
+
+class StopHereError(Exception):
+    """What a test ends a run with."""
+
+
+class InterruptAt:
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def report(self, step: int, metrics: dict[str, float]) -> None:
+        if step == self.step:
+            raise StopHereError
+
+
+def test_an_interrupted_run_ends_at_the_same_numbers(tmp_path: Path) -> None:
+    data = write_grouped_shop(tmp_path / "shop")
+    experiment = ExperimentConfig(
+        name="resume",
+        data=SHOP,
+        model=FactorizationConfig(dim=8, regularisation=1.0),
+        algorithm=AnilConfig(inner_lr=1.0),
+        training=TrainingConfig(tasks_per_batch=16, max_outer_steps=8, validate_every=2),
+    )
+    whole = train_in_process(experiment, data, out=tmp_path / "whole")
+    store = FolderCheckpoints(tmp_path / "checkpoints")
+    with pytest.raises(StopHereError):
+        train_in_process(experiment, data, checkpoints=store, reporter=InterruptAt(4))
+    resumed = train_in_process(experiment, data, checkpoints=store, out=tmp_path / "resumed")
+    assert resumed.curve == whole.curve
+    expected = load_artifact(tmp_path / "whole").meta_params
+    found = load_artifact(tmp_path / "resumed").meta_params
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_adapting_finds_the_group_of_a_new_user(tmp_path: Path) -> None:
+    data = write_grouped_shop(tmp_path / "shop")
+    experiment = ExperimentConfig(
+        name="groups",
+        data=SHOP,
+        model=FactorizationConfig(dim=8, regularisation=1.0),
+        algorithm=AnilConfig(inner_lr=3.0),
+        training=TrainingConfig(tasks_per_batch=16, max_outer_steps=20, validate_every=10),
+    )
+    curve = train_in_process(experiment, data).curve
+    assert curve[0] < 0.5  # nothing is known: at best a quarter of the items fit
+    assert curve[1] > curve[0] + 0.3  # two items tell the group; which of its items is chance
+
+
+@pytest.mark.parametrize("name", ["tables.safetensors", "vocab/items.parquet"])
+def test_an_artifact_that_was_cut_short_is_refused(tmp_path: Path, name: str) -> None:
+    path = tiny_artifact(tmp_path / "artifact")
+    content = (path / name).read_bytes()
+    (path / name).write_bytes(content[:-7])
+    with pytest.raises(ArtifactError, match="altered or cut short"):
+        load_artifact(path)
+    (path / name).unlink()
+    with pytest.raises(ArtifactError, match=f"lacks {name}"):
+        load_artifact(path)
+
+
+def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"holds no manifest\.json"):
+        load_artifact(tmp_path)
