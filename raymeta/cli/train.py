@@ -66,7 +66,8 @@ def train(
     workers = experiment.training.num_workers
     console.print(
         f"Training {experiment.name} ({experiment.model.name}, {experiment.algorithm.name}) "
-        f"with {workers} worker(s), in {folder}."
+        f"with {workers} worker(s), in {folder}.",
+        soft_wrap=True,
     )
     started_s = time.monotonic()
     with progress(experiment) as reporter:

@@ -63,7 +63,8 @@ def tune(
     from raymeta.tune.sweep import run_sweep
 
     console.print(
-        f"Sweep {sweep.name}: {sweep.num_samples} trials over {', '.join(sweep.vary)}, in {folder}."
+        f"Sweep {sweep.name} in {folder}: {sweep.num_samples} trials over {', '.join(sweep.vary)}.",
+        soft_wrap=True,
     )
     with _progress(folder, sweep):
         result = run_sweep(sweep, base, data_dir=data_dir, out=folder, address=address)

@@ -211,7 +211,11 @@ def _connect(address: str) -> Any:
     from ray.job_submission import JobSubmissionClient
 
     # they announce every package and every closed connection
-    for name in ("dashboard.modules.dashboard_sdk", "dashboard.modules.job.sdk"):
+    for name in (
+        "dashboard.modules.dashboard_sdk",
+        "dashboard.modules.job.sdk",
+        "_private.runtime_env.packaging",
+    ):
         logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
     try:
         # Ray lets these two variables win over the address that it is given
