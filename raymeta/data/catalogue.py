@@ -37,7 +37,8 @@ class Catalogue:
 
     def localise(self, users: UserTasks, item_ids: NDArray[np.str_]) -> UserTasks:
         """Rewrites item indices into `item_ids` as indices of this catalogue, -1 if not in it."""
-        to_local = np.array([self.index_of.get(str(i), -1) for i in item_ids], np.int64)
+        # one more at the end, where -1 points: a search has no item and keeps none
+        to_local = np.array([*(self.index_of.get(str(i), -1) for i in item_ids), -1], np.int64)
         local: History = replace(users.events, item=to_local[users.events.item])
         return UserTasks(users.user_ids, users.offsets, local)
 

@@ -40,7 +40,9 @@ class OrderedEvents:
 def order_events(
     events: pa.Table, *, item_ids: pa.Array, event_types: pa.Array, visit_gap_ms: int
 ) -> OrderedEvents:
-    """Sorts a partition, drops exact repeats of (user, item, type, timestamp, visit), numbers visits.
+    """Sorts a partition, sets exact repeats apart and numbers the visits.
+
+    Rows repeat each other where user, item, type, timestamp and visit agree.
 
     Args:
         events: in the layout of `partitions.shard_schema`.

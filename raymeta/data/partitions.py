@@ -6,7 +6,7 @@ only files of its own name and is safe to run again, in any process.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,13 @@ def shard_schema(rules: CleaningRules) -> pa.Schema:
 
 
 def deal_unit(
-    unit: EventUnit, index: int, *, rules: CleaningRules, num_partitions: int, folder: Path
+    unit: EventUnit,
+    index: int,
+    *,
+    rules: CleaningRules,
+    num_partitions: int,
+    folder: Path,
+    on_rows: Callable[[int], None] = lambda _: None,
 ) -> UnitSummary:
     """Reads and cleans one unit and appends each event to the shard of its user's partition.
 
@@ -103,6 +109,7 @@ def deal_unit(
             if clean.rejected.num_rows:
                 refused.write_table(clean.rejected)
             shards.deal(clean, num_partitions)
+            on_rows(block.table.num_rows)
     pq.write_table(pa.table({"item_id": items}), folder / f"items-{index:05d}.parquet")
     return UnitSummary(unit.name, num_rows, dict(rejected), dict(types))
 

@@ -67,6 +67,10 @@ Progress = Callable[[str, int, int], None]
 """Called with the stage, what is done and how much there is."""
 
 
+def _no_progress(_stage: str, _done: int, _total: int) -> None:
+    """For callers who do not watch."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What `prepare` wrote.
@@ -87,7 +91,7 @@ def prepare(
     overwrite: bool = False,
     visit_gap_minutes: float = DEFAULT_VISIT_GAP_MINUTES,
     runner: Runner = run_in_process,
-    progress: Progress = lambda stage, done, total: None,
+    progress: Progress = _no_progress,
 ) -> Prepared:
     """Makes a data set of a log: events, items, users, tasks and what was refused.
 
@@ -132,7 +136,7 @@ def _write(
     user_facts = assemble.write_users(log.users, folder)
     for name, table in log.extras.items():
         assemble.write_table(table, folder / f"{name}.parquet")
-    tables = [t.rejected for t in (log.items, log.users) if t is not None and t.rejected]
+    tables = [t.rejected for t in (log.items, log.users) if t and t.rejected is not None]
     assemble.write_rejected(tables, shards, folder / "rejected.parquet")
     assemble.remove(shards)
     kinds = {
@@ -179,14 +183,15 @@ def _deal(
 ) -> tuple[list[UnitSummary], int]:
     num_partitions = num_partitions_for(sum(unit.num_rows_hint for unit in log.units))
     work = partial(_deal_one, rules=log.rules, num_partitions=num_partitions, folder=shards)
-    rows_hint = [max(1, unit.num_rows_hint) for unit in log.units]
     units = []
-    done = 0
-    progress("Reading", 0, sum(rows_hint))
+    expected = sum(unit.num_rows_hint for unit in log.units)
+    watch = _RowCounter(progress, expected)
+    if runner is run_in_process:  # a callback does not reach other processes
+        work.keywords["on_rows"] = watch.add
+    progress("Reading", 0, expected)
     for summary in runner(work, list(enumerate(log.units))):
-        done += rows_hint[len(units)]
         units.append(summary)
-        progress("Reading", done, sum(rows_hint))
+        watch.settle(sum(unit.num_rows for unit in units))
     if not any(unit.event_types for unit in units):
         raise _nothing_usable(log, units)
     return units, num_partitions
@@ -208,6 +213,22 @@ def _finish(
             partitions.append(summary)
         progress("Ordering", done, num_partitions)
     return partitions
+
+
+class _RowCounter:
+    """Tells the progress of the first pass in rows, of which only a guess is known beforehand."""
+
+    def __init__(self, progress: Progress, expected: int) -> None:
+        self._progress = progress
+        self._expected = expected
+        self._done = 0
+
+    def add(self, rows: int) -> None:
+        self.settle(self._done + rows)
+
+    def settle(self, done: int) -> None:
+        self._done = done
+        self._progress("Reading", done, max(done, self._expected))
 
 
 def _deal_one(task: tuple[int, Any], **settings: Any) -> UnitSummary:
@@ -276,8 +297,8 @@ def _histogram(counts: Iterable[Mapping[int, int]]) -> list[dict[str, int]]:
 
 
 def _visit_rule(layout: TaskLayout, gap_minutes: float) -> str:
-    gap = f"events at most {gap_minutes:g} minutes apart"
-    return f"visit_id; without one {gap}" if "visit_id" in layout.optional else gap
+    gap = f"events at most {gap_minutes:g} minutes apart are one visit"
+    return f"by visit_id; without one, {gap}" if "visit_id" in layout.optional else gap
 
 
 def _write_manifests(
