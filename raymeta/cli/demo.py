@@ -245,11 +245,21 @@ def _render(summary: dict[str, Any]) -> Group:
     url = summary["url"]
     return Group(
         table,
-        Text(f"Report:   {summary['report']}/report.md, curve.png", no_wrap=True),
-        Text(f"Endpoint: {url}. Try, in another terminal:", no_wrap=True),
-        Text(f"curl -s {url}/v1/events {header} -d '{json.dumps(event)}'", no_wrap=True),
-        Text(f"""curl -s {url}/v1/recommend {header} -d '{{"user_id": "ann", "n": 5}}'"""),
-        Text(f"Again:    raymeta serve {summary['artifact']}", no_wrap=True),
+        Text(
+            f"Report:   {summary['report']}/report.md, curve.png", no_wrap=True, overflow="ignore"
+        ),
+        Text(f"Endpoint: {url}. Try, in another terminal:", no_wrap=True, overflow="ignore"),
+        Text(
+            f"curl -s {url}/v1/events {header} -d '{json.dumps(event)}'",
+            no_wrap=True,
+            overflow="ignore",
+        ),
+        Text(
+            f"""curl -s {url}/v1/recommend {header} -d '{{"user_id": "ann", "n": 5}}'""",
+            no_wrap=True,
+            overflow="ignore",
+        ),
+        Text(f"Again:    raymeta serve {summary['artifact']}", no_wrap=True, overflow="ignore"),
     )
 
 

@@ -80,7 +80,7 @@ class FactorizationConfig(StrictModel):
     dim: PositiveInt = 256
     """Width of item vectors and of a user's context; a user's state is 4 x dim bytes."""
 
-    regularisation: PositiveFloat = 1000.0
+    regularisation: PositiveFloat = 3000.0
     """Ridge of the co-occurrence start, in users: larger trusts rare pairs less."""
 
 
