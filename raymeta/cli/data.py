@@ -80,7 +80,7 @@ def _counts(d: Mapping[str, Any]) -> Table:
             f"{counts['events'] / counts['visits']:.1f} events each",
         ),
         ("items", f"{counts['items_in_log']:,}", _of_items(counts)),
-        ("refused", f"{counts['rejected']:,}", f"of {counts['rows_read']:,} rows read"),
+        ("refused", f"{counts['rejected']:,}", f"{counts['rows_read']:,} event rows were read"),
     ]
     for name, number, remark in rows:
         table.add_row(name, Text(number, justify="right"), Text(remark, style="dim"))

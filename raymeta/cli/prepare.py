@@ -219,20 +219,21 @@ def _render_inferred(result: dict[str, Any]) -> str:
 def _render(result: dict[str, Any]) -> str:
     counts = result["counts"]
     lines = [
-        f"{counts['events']:,} events of {counts['users']:,} users on "
-        f"{counts['items_in_log']:,} items, in {counts['visits']:,} visits "
+        f"{_many(counts['events'], 'event')} of {_many(counts['users'], 'user')} on "
+        f"{_many(counts['items_in_log'], 'item')}, in {_many(counts['visits'], 'visit')} "
         f"({result['elapsed_s']:.1f} s).",
     ]
     if counts["rejected"]:
-        share = counts["rejected"] / max(1, counts["rows_read"])
-        lines.append(f"{counts['rejected']:,} rows were refused ({share:.1%} of those read):")
+        lines.append(
+            f"{_many(counts['rejected'], 'row')} refused; see {result['path']}/rejected.parquet:"
+        )
         lines += [f"  {rows:>12,}  {reason}" for reason, rows in result["rejected"].items()]
     else:
         lines.append("No row was refused.")
     if counts["users_with_one_event"]:
         lines.append(
-            f"{counts['users_with_one_event']:,} users have one event only: they are kept, and no "
-            "task can be cut from them."
+            f"{_many(counts['users_with_one_event'], 'user')} with one event only: kept in the "
+            "data, but one event cannot be both learnt from and predicted."
         )
     lines += [f"Note: {note}" for note in result["notes"]]
     experiment = _EXPERIMENTS.get(result["source"], "CONFIG.yaml")
@@ -243,6 +244,10 @@ def _render(result: dict[str, Any]) -> str:
         f"  raymeta train {experiment} --data {result['path']}",
     ]
     return "\n".join(lines)
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 _EXPERIMENTS = {

@@ -109,7 +109,7 @@ def clean_block(block: RawBlock, rules: CleaningRules, *, source: str) -> CleanB
         reasons.take_over(raw.column(REJECT_REASON))
     user_id = _identifier(raw.column("user_id"), "user_id", reasons)
     event_type = _event_type(raw, rules, reasons)
-    searches = pc.equal(event_type, "search").to_numpy(zero_copy_only=False)
+    searches = pc.equal(event_type, "search").fill_null(False).to_numpy(zero_copy_only=False)
     item_id = _identifier(raw.column("item_id"), "item_id", reasons, may_lack=searches)
     millis, readable = to_milliseconds(raw.column("timestamp"), rules.timestamp_format)
     reasons.add(~readable, "timestamp missing or not readable")

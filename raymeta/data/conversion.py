@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
+_NO_NUMBER = r"^(?i:na|n/a|nan|null|none)$"
+"""What exports write where there is no number."""
+
 _EPOCH = r"^-?\d{9,}(\.\d+)?$"
 """Nine digits or more are seconds or milliseconds; eight may be a date such as 20170131."""
 
@@ -44,9 +47,10 @@ def to_numbers(column: pa.ChunkedArray | pa.Array) -> tuple[NDArray[np.float64],
     array = _contiguous(column)
     if _is_text(array.type):
         text = to_text(array)
-        readable = pc.match_substring_regex(text, _NUMBER)
-        number = pc.if_else(readable, text, None).cast(pa.float64())
-        return _floats(number), readable.fill_null(True).to_numpy(zero_copy_only=False)
+        is_number = pc.match_substring_regex(text, _NUMBER)
+        number = pc.if_else(is_number, text, None).cast(pa.float64())
+        readable = pc.or_(is_number, pc.match_substring_regex(text, _NO_NUMBER)).fill_null(True)
+        return _floats(number), readable.to_numpy(zero_copy_only=False)
     try:
         number = array.cast(pa.float64(), safe=False)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -107,6 +111,7 @@ def _iso8601(text: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         readable = millis.is_valid().to_numpy(zero_copy_only=False)
         return millis.cast(pa.int64()).fill_null(0).to_numpy(), readable
     # one bad row fails a whole cast, and zones may be mixed: pandas converts row by row in C
+    text = pc.if_else(pc.match_substring_regex(text, r"^\d{4}"), text, None)  # it knows "today"
     parsed = pd.to_datetime(
         pd.Series(text.to_pandas(), dtype="object"), format="ISO8601", utc=True, errors="coerce"
     )

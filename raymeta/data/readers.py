@@ -5,7 +5,7 @@ fields stay text, so that one odd row cannot decide the type of a column.
 """
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -117,14 +117,19 @@ def row_files(paths: Iterable[Path]) -> list[Path]:
 def column_names(path: Path, *, delimiter: str = ",") -> list[str]:
     """The columns of a file; of JSON Lines, the keys of its first block."""
     kind = format_of(path)
-    _refuse_empty(path)
     if kind == "parquet":
         return list(_open_parquet(path).schema_arrow.names)
+    _refuse_empty(path)
     if kind == "jsonl":
         return json_lines.key_names(path)
-    header = pyarrow.csv.ParseOptions(delimiter=_delimiter(path, delimiter))
-    with _readable_csv(path), pyarrow.csv.open_csv(path, parse_options=header) as reader:
-        return list(reader.schema.names)
+    with _readable_csv(path), _open_csv(path, delimiter, lambda _row: "skip") as reader:
+        names = list(reader.schema.names)
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise SchemaError(
+            f"{path.name} has two columns {repeated[0]!r}.", remedy="Rename one in its header."
+        )
+    return names
 
 
 def format_of(path: Path) -> str:
@@ -147,22 +152,12 @@ def _csv_blocks(file: RowFile) -> Iterator[RawBlock]:
         skipped.append((row.number, reason, row.text))
         return "skip"
 
-    theirs = list(file.columns.values())
-    reader_options = {
-        # one thread, so that a skipped row's number is known
-        "read_options": pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
-        "parse_options": pyarrow.csv.ParseOptions(
-            delimiter=_delimiter(file.path, file.delimiter),
-            newlines_in_values=True,
-            ignore_empty_lines=False,
-            invalid_row_handler=skip,
-        ),
-        "convert_options": pyarrow.csv.ConvertOptions(
-            column_types=dict.fromkeys(theirs, pa.string()), include_columns=theirs
-        ),
-    }
     last_line, reported = 1, 0  # the header is line 1
-    with _readable_csv(file.path), pyarrow.csv.open_csv(file.path, **reader_options) as reader:
+    theirs = list(file.columns.values())
+    with (
+        _readable_csv(file.path),
+        _open_csv(file.path, file.delimiter, skip, columns=theirs) as reader,
+    ):
         for batch in reader:
             malformed, reported = skipped[reported:], len(skipped)
             lines = _lines_around(last_line, batch.num_rows, malformed)
@@ -174,6 +169,29 @@ def _csv_blocks(file: RowFile) -> Iterator[RawBlock]:
                     lines[start : start + BLOCK_ROWS],
                     malformed if start == 0 else (),
                 )
+
+
+def _open_csv(
+    path: Path,
+    delimiter: str,
+    on_invalid_row: Callable[[pyarrow.csv.InvalidRow], str],
+    *,
+    columns: Sequence[str] = (),
+) -> pyarrow.csv.CSVStreamingReader:
+    return pyarrow.csv.open_csv(
+        path,
+        # one thread, so that a skipped row's number is known
+        read_options=pyarrow.csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),
+        parse_options=pyarrow.csv.ParseOptions(
+            delimiter=_delimiter(path, delimiter),
+            newlines_in_values=True,
+            ignore_empty_lines=False,
+            invalid_row_handler=on_invalid_row,
+        ),
+        convert_options=pyarrow.csv.ConvertOptions(
+            column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns)
+        ),
+    )
 
 
 def _lines_around(
@@ -196,7 +214,6 @@ def _json_blocks(file: RowFile) -> Iterator[RawBlock]:
 
 
 def _parquet_blocks(file: RowFile) -> Iterator[RawBlock]:
-    _refuse_empty(file.path)
     parquet = _open_parquet(file.path)
     _require(file, parquet.schema_arrow.names)
     groups = None if file.row_groups is None else list(range(*file.row_groups))
@@ -221,6 +238,7 @@ def _require(file: RowFile, present: Sequence[str]) -> None:
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
+    _refuse_empty(path)
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
