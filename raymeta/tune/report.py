@@ -40,7 +40,7 @@ def write_report(
         ),
         encoding="utf-8",
     )
-    return {"trials": table, "picture": picture, "experiment": experiment}
+    return {"table": table, "picture": picture, "experiment": experiment}
 
 
 def experiment_file(
@@ -58,6 +58,7 @@ def experiment_file(
         f"# Values: {values}; from {sweep_file}.",
         f"# Score on validation users: {trial.best_score:.4f} at outer step {trial.best_step}, "
         f"trial {trial.trial_id}.",
+        f"# Data: {best.data.path or 'named with --data'}",
         "# Run:  raymeta train THIS_FILE --data DIR --out DIR",
     ]
     body = best.model_dump(mode="json")
@@ -85,7 +86,7 @@ def draw(path: Path, *, sweep: SweepConfig, trials: Sequence[TrialRecord]) -> No
     panels[0].set_ylabel("score on validation users")
     if len(groups) > 1:
         panels[-1].legend(frameon=False, fontsize=8, loc="best")
-    figure.suptitle(f"{sweep.name}: {len(trials)} trials", fontsize=11)
+    figure.suptitle(f"{sweep.name}: {len(trials)} trials (hollow: ended early)", fontsize=11)
     figure.savefig(path, dpi=150)
 
 

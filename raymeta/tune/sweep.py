@@ -27,8 +27,10 @@ from raymeta.tune import records, space
 from raymeta.tune.records import TrialFolder, TrialRecord
 from raymeta.tune.trial import Train, TrialPlan, train_trial, trainable
 
-NESTED_TRIAL_CPUS = 0.1
-"""A trial that only waits for its nested workers."""
+_ALONE = {"cpu": 1}
+# A trial that only waits for its workers must not take a CPU from them, and Tune insists on
+# something.
+_WAITING = {"cpu": 0, "memory": 1 << 20}
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,7 @@ def run_sweep(
 def _fit(sweep: SweepConfig, plan: TrialPlan) -> Any:
     from ray import tune
 
-    cpus = NESTED_TRIAL_CPUS if sweep.workers_per_trial > 1 else 1
-    function = tune.with_resources(trainable(plan), {"cpu": cpus})
+    function = tune.with_resources(trainable(plan), _WAITING if plan.workers > 1 else _ALONE)
     state = plan.sweep_dir / "ray" / sweep.name
     with _tune_environment():
         if tune.Tuner.can_restore(str(state)):
@@ -149,10 +150,10 @@ def _require_room(sweep: SweepConfig) -> None:
     if workers == 1:
         runtime.require_resources({"CPU": 1}, purpose="A trial")
         return
-    # trials that hold their own share while their workers wait for one another would wait for ever
+    # each that got some of its workers would wait for the others', for ever
     concurrent = min(sweep.max_concurrent_trials, sweep.num_samples)
     runtime.require_resources(
-        {"CPU": concurrent * (workers + NESTED_TRIAL_CPUS)},
+        {"CPU": concurrent * workers},
         purpose=f"{concurrent} trial(s) at a time with {workers} workers each",
     )
 

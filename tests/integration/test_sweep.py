@@ -157,7 +157,7 @@ def test_another_sweep_does_not_go_into_the_same_folder(data: Path) -> None:
 
 
 def test_more_workers_than_cpus_are_refused_before_anything_starts(data: Path) -> None:
-    with pytest.raises(ResourceError, match=r"2 trial\(s\) at a time with 3 workers each: 6.2 CPU"):
+    with pytest.raises(ResourceError, match=r"2 trial\(s\) at a time with 3 workers each: 6 CPU"):
         run(data, sweep_of(workers_per_trial=3))
 
 

@@ -78,6 +78,7 @@ ONLY_IN = {
         "raymeta.train",
         "raymeta.experiments",
         "raymeta.serve",
+        "raymeta.cli.demo",
     ),
 }
 

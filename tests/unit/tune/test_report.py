@@ -54,7 +54,7 @@ def test_the_best_trial_is_an_experiment_that_says_where_it_is_from(tmp_path: Pa
     assert "0.5123 at outer step 50, trial b" in text
     again = load_settings(ExperimentConfig, files["experiment"])
     assert again == best.model_copy(update={"name": "inner-best"})
-    assert len(yaml.safe_load(files["trials"].read_text())) == 3
+    assert len(yaml.safe_load(files["table"].read_text())) == 3
 
 
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
