@@ -220,6 +220,8 @@ def _normalised(name: str, table: pa.Table, first_line: int) -> pd.DataFrame:
         {
             **text,
             "stock_code": text["stock_code"].str.upper(),
+            # an export that met a missing customer wrote all of them as 17850.0
+            "customer": text["customer"].str.removesuffix(".0"),
             "quantity": to_numbers(columns["quantity"])[0],
             "price": to_numbers(columns["price"])[0],
             "timestamp_ms": millis,
