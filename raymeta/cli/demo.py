@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
-import torch
 import typer
-from numpy.typing import NDArray
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -149,6 +147,8 @@ def _story(
     url: str, artifact: "Artifact", history: History, positive_types: Sequence[int]
 ) -> list[dict[str, Any]]:
     """What the service recommends after each visit, and what of it the household bought later."""
+    from raymeta.evaluation.metrics import ndcg_of_list
+
     titles = dict(zip(artifact.catalogue.item_ids, _titles(artifact), strict=True))
     user_id = f"demo-{datetime.now(UTC):%Y%m%dT%H%M%S}"
     rows = []
@@ -166,7 +166,7 @@ def _story(
                 "visits": visits,
                 "n_support": answer["n_support"],
                 "took_ms": answer["took_ms"],
-                "ndcg_at_10": _ndcg([i in wanted for i in ids], len(wanted)),
+                "ndcg_at_10": ndcg_of_list([i in wanted for i in ids], len(wanted)),
                 "items": [
                     {"id": i, "title": titles[i], "bought_later": i in wanted} for i in ids[:SHOWN]
                 ],
@@ -195,19 +195,6 @@ def _titles(artifact: "Artifact") -> list[str]:
     items = artifact.catalogue.items
     column = "title" if "title" in items.column_names else "item_id"
     return [str(title) for title in items[column].to_pylist()]
-
-
-def _ndcg(hits: Sequence[bool], num_relevant: int) -> float:
-    from raymeta.evaluation.metrics import user_metrics
-
-    if num_relevant == 0:
-        return 0.0
-    # the list as scores over itself and the relevant items that it missed
-    missed = max(0, num_relevant - sum(hits))
-    relevant: NDArray[np.bool_] = np.array([*hits, *[True] * missed])
-    scores = torch.arange(len(relevant), 0, -1, dtype=torch.float32)
-    values, _ = user_metrics(scores[None], torch.from_numpy(relevant)[None])
-    return float(values["ndcg_at_10"][0])
 
 
 def _post(url: str, body: dict[str, Any]) -> dict[str, Any]:

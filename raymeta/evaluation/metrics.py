@@ -5,7 +5,8 @@ item index, so that a result never depends on a sorting routine. Which items are
 counts as relevant, is the protocol's business. Everything that is returned is float64 or int64.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -151,3 +152,16 @@ def _none_relevant(
     misses = (num_candidates_T[:, None] - num_relevant_T[:, None] - drawn).clip(min=0)
     survival: NDArray[np.float64] = np.cumprod(misses / left, axis=1)
     return np.concatenate([np.ones((len(survival), 1)), survival], axis=1)
+
+
+def ndcg_of_list(hits: Sequence[bool], num_relevant: int) -> float:
+    """nDCG@10 of one list as it was shown: binary gains, ideal cut at min(10, num_relevant).
+
+    Args:
+        hits: whether each shown item is relevant, best first.
+        num_relevant: relevant items in all, shown or not; with none the value is 0.
+    """
+    discounts = [1.0 / math.log2(place + 2.0) for place in range(CUTOFF)]
+    ideal = sum(discounts[:num_relevant])
+    gained = sum(d for d, hit in zip(discounts, hits, strict=False) if hit)
+    return gained / ideal if ideal else 0.0
