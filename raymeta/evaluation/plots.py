@@ -1,5 +1,6 @@
-"""The support-size curve as a picture: quality against how much is known of a user."""
+"""The support-size curve as a picture: quality by how much is known of a user, and the gain."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from raymeta.evaluation.summary import LABELS, Summary
 # ours in a warm colour, all others in cool ones that differ in lightness and dash too
 _STYLES: dict[str, dict[str, Any]] = {
     OURS: {"color": "#c4441c", "linewidth": 2.6, "marker": "o", "zorder": 5},
-    UNADAPTED: {"color": "#e0a080", "linewidth": 1.6, "linestyle": "--", "marker": "o"},
+    UNADAPTED: {"color": "#d98b62", "linewidth": 1.6, "linestyle": "--", "marker": "o"},
     "popularity": {"color": "#8a8f98", "linewidth": 1.6, "linestyle": ":", "marker": "s"},
     "item_knn": {"color": "#3b6fb6", "linewidth": 1.6, "marker": "^"},
     "ease": {"color": "#1f8a70", "linewidth": 1.6, "marker": "v"},
@@ -21,54 +22,84 @@ _STYLES: dict[str, dict[str, Any]] = {
     "mixture": {"color": "#4a90a4", "linewidth": 1.6, "linestyle": "--", "marker": "P"},
     "mixture_with_ease": {"color": "#20303f", "linewidth": 1.6, "linestyle": "-.", "marker": "X"},
 }
-_BANDS = {OURS: 0.18, UNADAPTED: 0.08}
 _LABEL_GAP = 0.045
 """Least distance between two labels, as a share of the axis."""
+_DODGE = 0.1
+"""Distance between the marks of two methods at one support size."""
 
 
 def draw_curve(result: Summary, path: Path, *, metric: str = "ndcg_at_10") -> None:
-    """Writes a PNG: the mean of `metric` by support size, ours with its 95% band.
+    """Writes a PNG: the mean of `metric` by support size, and what ours gains over the others.
 
-    Support sizes are evenly spaced, since each is a question of its own. Lines are labelled at
-    their right end; with support size alone, the bands of two methods say little about their paired
-    difference, which the report's table has.
+    Support sizes are evenly spaced, since each is a question of its own. The band of a mean is that
+    of users, who differ far more than methods do; whether one method is ahead of another is read
+    off the paired differences beside it.
     """
-    figure = Figure(figsize=(9.0, 5.2), dpi=144, layout="constrained")
-    axes = figure.add_subplot()
-    sizes = result["support_sizes"]
-    ends: dict[str, float] = {}
-    for name in [n for n in LABELS if n in _STYLES and n in result["methods"]]:
-        spans = [result["methods"][name][str(size)][metric] for size in sizes]
-        means = [span["mean"] for span in spans]
-        axes.plot(range(len(sizes)), means, markersize=5, **_STYLES[name])
-        axes.fill_between(
-            range(len(sizes)),
-            [span["low"] for span in spans],
-            [span["high"] for span in spans],
-            color=_STYLES[name]["color"],
-            alpha=_BANDS.get(name, 0.05),
-            linewidth=0,
-        )
-        ends[name] = means[-1]
-    _dress(axes, result, metric)
-    _label_ends(axes, ends, x=len(sizes) - 1)
+    names = [name for name in LABELS if name in _STYLES and name in result["methods"]]
+    rivals = [name for name in names if name in result["differences"]]
+    width = 14.0 if rivals else 9.0
+    figure = Figure(figsize=(width, 5.2), dpi=144, layout="constrained")
+    if rivals:
+        axes, beside = figure.subplots(1, 2, width_ratios=[3, 2])
+        _draw_differences(beside, result, rivals, metric)
+    else:
+        axes = figure.add_subplot()
+    _draw_means(axes, result, names, metric)
     figure.savefig(path)
 
 
-def _dress(axes: Axes, result: Summary, metric: str) -> None:
+def _draw_means(axes: Axes, result: Summary, names: Sequence[str], metric: str) -> None:
+    sizes = result["support_sizes"]
+    ends: dict[str, float] = {}
+    for name in names:
+        spans = [result["methods"][name][str(size)][metric] for size in sizes]
+        means = [span["mean"] for span in spans]
+        axes.plot(range(len(sizes)), means, markersize=5, **_STYLES[name])
+        if name == OURS or OURS not in names:
+            low, high = ([span[end] for span in spans] for end in ("low", "high"))
+            color = _STYLES[name]["color"]
+            axes.fill_between(range(len(sizes)), low, high, color=color, alpha=0.1, linewidth=0)
+        ends[name] = means[-1]
+    band = "band: 95% over users" if OURS in names else "bands: 95% over users"
+    num_users = max(result["num_users"].values())
+    _dress(axes, result, f"{_metric_label(metric)}, whole catalogue, {num_users:,} users ({band})")
+    _label_ends(axes, ends, x=len(sizes) - 1)
+
+
+def _draw_differences(axes: Axes, result: Summary, rivals: Sequence[str], metric: str) -> None:
+    """Ours less each rival with its paired interval, side by side at each support size."""
+    sizes = result["support_sizes"]
+    axes.axhline(0.0, color="#444a52", linewidth=1.0)
+    for position, name in enumerate(rivals):
+        spans = [result["differences"][name][str(size)][metric] for size in sizes]
+        means = np.array([span["mean"] for span in spans])
+        low, high = (np.array([span[end] for span in spans]) for end in ("low", "high"))
+        shift = _DODGE * (position - (len(rivals) - 1) / 2)
+        style = _STYLES[name]
+        axes.errorbar(
+            np.arange(len(sizes)) + shift,
+            means,
+            # rounding may put an end of a zero-width interval on the wrong side of its mean
+            yerr=np.clip([means - low, high - means], 0.0, None),
+            color=style["color"],
+            marker=style["marker"],
+            linestyle="none",
+            markersize=4,
+            linewidth=1.4,
+            label=f"less {LABELS[name]}",
+        )
+    title = f"{_metric_label(metric)} of {LABELS[OURS]} less the others (95%, paired by user)"
+    _dress(axes, result, title)
+    axes.set_xlim(-0.5, len(sizes) - 0.5)
+    axes.legend(frameon=False, fontsize=8.5, loc="upper left")
+
+
+def _dress(axes: Axes, result: Summary, title: str) -> None:
     sizes, protocol = result["support_sizes"], result.get("protocol", {})
-    unit = protocol.get("unit", "units")
     axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
     axes.set_xlim(-0.15, len(sizes) - 1 + 0.15)
-    axes.set_xlabel(f"{unit} known of a new user")
-    axes.set_ylabel(_metric_label(metric))
-    num_users = max(result["num_users"].values())
-    axes.set_title(
-        f"New users: {_metric_label(metric)} over the whole catalogue, {num_users:,} users, "
-        "95% bands",
-        loc="left",
-        fontsize=11,
-    )
+    axes.set_xlabel(f"{protocol.get('unit', 'units')} known of a new user")
+    axes.set_title(title, loc="left", fontsize=10.5)
     axes.grid(axis="y", color="#e3e5e8", linewidth=0.8)
     axes.set_axisbelow(True)
     for side in ("top", "right"):
