@@ -125,7 +125,7 @@ def _bars(rows: Sequence[tuple[str, int]], *, unit: str = "") -> Table:
     for label, number in rows:
         bar = "█" * round(_BAR_WIDTH * number / largest) or ("▏" if number else "")
         share = Text(f"{number / total:.1%}", style="dim")
-        amount = f"{number:,} {unit}".strip()
+        amount = f"{number:,} {unit if number != 1 else unit.removesuffix('s')}".strip()
         table.add_row(
             Text(label, justify="right"),
             Text(amount, justify="right"),

@@ -108,21 +108,16 @@ def prepare(
         raise ConfigError("--out is missing.", remedy="Name the folder to make with --out DIR.")
     from raymeta.data.prepare import prepare as run
 
-    runner: dict[str, Any] = {}
-    if on_ray:
-        from raymeta.data.pipeline import RayRunner
-
-        runner["runner"] = RayRunner(address)
     started_s = time.monotonic()
     console.print(f"Preparing {source.value} into {out} ...")
-    with _progress() as report:
+    with _runner(address, on_ray=on_ray) as runner, _progress() as report:
         prepared = run(
             _source(source, given),
             out,
             overwrite=overwrite,
             visit_gap_minutes=visit_gap_minutes,
             progress=report,
-            **runner,
+            runner=runner,
         )
     manifest = prepared.manifest
     summary = {
@@ -135,6 +130,21 @@ def prepare(
         "elapsed_s": round(time.monotonic() - started_s, 1),
     }
     emit(summary, as_json=as_json, render=_render)
+
+
+@contextlib.contextmanager
+def _runner(address: str | None, *, on_ray: bool) -> Iterator[Any]:
+    """What runs the passes: this process, or one cluster for all of them."""
+    if not on_ray:
+        from raymeta.data.prepare import run_in_process
+
+        yield run_in_process
+        return
+    from raymeta import runtime
+    from raymeta.data.pipeline import RayRunner
+
+    with runtime.session(address):
+        yield RayRunner(address)
 
 
 def _source(name: SourceName, given: dict[str, Any]) -> Any:

@@ -2,11 +2,13 @@
 
 What travels through the object store is only which piece to do and a summary of it: the rows go
 from file to file inside a task, so that memory is bounded by a block a worker here too. The folder
-of the data set must be one that every node sees.
+of the data set must be one that every node sees. A caller that holds a `runtime.session` keeps one
+cluster for both passes.
 """
 
+import contextlib
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
 from raymeta import runtime
@@ -36,11 +38,17 @@ class RayRunner:
         Raises:
             RaymetaError: what `work` raised, as it raised it.
         """
-        with runtime.session(self._address, num_cpus=self._num_cpus):
-            yield from _in_order(_outcomes(work, tasks), len(tasks))
+        with (
+            runtime.session(self._address, num_cpus=self._num_cpus),
+            # ended before Ray is, also where an error or Ctrl-C ends it early
+            contextlib.closing(_outcomes(work, tasks)) as outcomes,
+        ):
+            yield from _in_order(outcomes, len(tasks))
 
 
-def _outcomes(work: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+def _outcomes(
+    work: Callable[[Any], Any], tasks: Sequence[Any]
+) -> Generator[tuple[int, Any], None, None]:
     """(number, result) of every task as they end; an error of ours counts as a result."""
     import logging
 

@@ -28,13 +28,16 @@ import sys
 from raymeta.data.prepare import prepare, run_in_process
 from raymeta.data.schema import EventColumns, EventSchema, LogSchema
 from raymeta.data.sources.files import Files
-runner = run_in_process
+import contextlib
+runner, session = run_in_process, contextlib.nullcontext()
 if sys.argv[3] == "ray":
+    from raymeta import runtime
     from raymeta.data.pipeline import RayRunner
-    runner = RayRunner()
+    runner, session = RayRunner(), runtime.session()
 names = ("value", "query", "ranking_id", "position", "propensity", "visit_id")
 schema = LogSchema(events=EventSchema(columns=EventColumns(**{n: n for n in names})))
-prepare(Files([sys.argv[1]], schema=schema), sys.argv[2], runner=runner)
+with session:
+    prepare(Files([sys.argv[1]], schema=schema), sys.argv[2], runner=runner)
 """
 
 

@@ -20,8 +20,8 @@ from raymeta.data.sources.base import FeatureTable, Log, TableUnit
 from raymeta.errors import DataError
 
 _NOTES = (
-    'Its Python packager says that the package "contains simulated data based on real grocery '
-    'shopping patterns"; the R original gives the same rows as the transactions of 2,469 '
+    'Complete Journey: its Python packager says that it "contains simulated data based on real '
+    'grocery shopping patterns"; the R original gives the same rows as the transactions of 2,469 '
     "households.",
     "Times are read as given, in UTC; the log names no zone.",
     "value is the amount paid, in dollars.",

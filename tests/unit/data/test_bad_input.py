@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -232,6 +233,18 @@ def test_an_interrupt_leaves_nothing_and_what_was_there_before(tmp_path: Path) -
         prepare(source, out, overwrite=True, progress=interrupt)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["data", "events.csv"]
     assert (out / "manifest.json").read_bytes() == before
+
+
+def test_what_a_killed_run_left_is_cleared_and_a_running_one_is_not(tmp_path: Path) -> None:
+    source = Files([write_csv(tmp_path / "events.csv", [GOOD])], schema=mapped_schema())
+    dead = tmp_path / f".data.partial-{2**22 + 1}"  # above the largest process id of Linux
+    alive = tmp_path / f".data.partial-{os.getppid()}"
+    for folder in (dead, alive):
+        folder.mkdir()
+        (folder / "part").touch()
+    prepare(source, tmp_path / "data")
+    assert not dead.exists()
+    assert alive.exists()
 
 
 def test_the_command_ends_with_2_and_says_why(
