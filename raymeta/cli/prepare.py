@@ -63,7 +63,7 @@ def prepare(
         int | None, typer.Option(min=1, help="synthetic: shoppers (2,000).")
     ] = None,
     num_visits: Annotated[
-        int | None, typer.Option(min=1, help="synthetic: visits of 13 events (12 a shopper).")
+        int | None, typer.Option(min=1, help="synthetic: visits of 13 events (20 a shopper).")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="synthetic: what it is made from (0).")] = None,
     visit_gap_minutes: Annotated[
@@ -157,7 +157,7 @@ def _source(name: SourceName, given: dict[str, Any]) -> Any:
         from raymeta.data.synthetic_shop import Shop
 
         num_users = given["--num-users"] or Shop.num_users
-        num_visits = given["--num-visits"] or 12 * num_users
+        num_visits = given["--num-visits"] or 20 * num_users
         return SyntheticShop(
             Shop(num_users=num_users, num_visits=num_visits, seed=given["--seed"] or 0)
         )

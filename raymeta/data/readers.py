@@ -152,16 +152,20 @@ def _csv_blocks(file: RowFile) -> Iterator[RawBlock]:
         skipped.append((row.number, reason, row.text))
         return "skip"
 
-    last_line, reported = 1, 0  # the header is line 1
+    last_line = 1  # the header
+    ahead: list[int] = []
     theirs = list(file.columns.values())
     with (
         _readable_csv(file.path),
         _open_csv(file.path, file.delimiter, skip, columns=theirs) as reader,
     ):
         for batch in reader:
-            malformed, reported = skipped[reported:], len(skipped)
-            lines = _lines_around(last_line, batch.num_rows, malformed)
-            last_line = max([last_line, *lines[-1:].tolist(), *(row[0] for row in malformed)])
+            # the reader parses ahead, so that skipped rows of later blocks may be known already
+            malformed = skipped.copy()
+            skipped.clear()
+            ahead = [n for n in (*ahead, *(row[0] for row in malformed)) if n > last_line]
+            lines = _lines_after(last_line, batch.num_rows, ahead)
+            last_line = max([last_line, *lines[-1:].tolist()])
             table = pa.Table.from_batches([batch]).rename_columns(list(file.columns))
             for start in range(0, max(1, batch.num_rows), BLOCK_ROWS):
                 yield RawBlock(
@@ -194,12 +198,10 @@ def _open_csv(
     )
 
 
-def _lines_around(
-    last: int, num_rows: int, malformed: Sequence[tuple[int, str, str]]
-) -> NDArray[np.int64]:
-    """The lines of the rows of a block, which are all but those of its malformed rows."""
-    candidates = np.arange(last + 1, last + 1 + num_rows + len(malformed))
-    return candidates[~np.isin(candidates, [row[0] for row in malformed])][:num_rows]
+def _lines_after(last: int, num_rows: int, skipped: Sequence[int]) -> NDArray[np.int64]:
+    """The next lines `[num_rows]` after `last` that hold no skipped row."""
+    candidates = np.arange(last + 1, last + 1 + num_rows + len(skipped))
+    return candidates[~np.isin(candidates, skipped)][:num_rows]
 
 
 def _json_blocks(file: RowFile) -> Iterator[RawBlock]:

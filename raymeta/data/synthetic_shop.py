@@ -40,8 +40,8 @@ VISITS_PER_SLICE = 16_384
 
 _START_MS = 1_704_067_200_000  # 2024-01-01
 _SPAN_MS = 120 * 86_400_000
-_SEARCH_SHARE = 0.6
-_CART_RATE, _PURCHASE_RATE = 0.5, 0.7
+_SEARCH_SHARE = 0.7
+_CART_RATE, _PURCHASE_RATE = 0.6, 0.8
 
 EVENT_COLUMNS = pa.schema(
     [
@@ -71,8 +71,8 @@ class Shop:
     """
 
     num_users: int = 2_000
-    num_items: int = 1_200
-    num_visits: int = 24_000
+    num_items: int = 480
+    num_visits: int = 40_000
     seed: int = 0
 
     @property

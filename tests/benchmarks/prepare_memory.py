@@ -21,7 +21,7 @@ from raymeta.data.synthetic_shop import Shop, write_events
 
 MARK = "RAYMETA_BENCHMARK"
 SAMPLE_S = 0.1
-EVENTS_PER_VISIT = 12.93
+EVENTS_PER_VISIT = 13.42
 
 PREPARE = """
 import sys
