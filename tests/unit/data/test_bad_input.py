@@ -9,6 +9,7 @@ import pytest
 
 from raymeta.cli.main import run
 from raymeta.data.prepare import prepare
+from raymeta.data.schema import EventColumns, EventSchema, LogSchema
 from raymeta.data.sources.files import Files
 from raymeta.errors import ConfigError, DataError, SchemaError
 from tests.helpers.logs import HEADER, events_of, mapped_schema, rejected_of, write_csv
@@ -130,6 +131,32 @@ def test_a_row_that_cannot_be_used_is_kept_with_its_reason_and_line(
     assert len(refused["row"]) < 1000, "a huge field is cut where it is reported"
     manifest = json.loads((data / "manifest.json").read_text())
     assert manifest["rejected"] == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("query", "position", "propensity", "reason"),
+    [
+        ("q" * 70_000, "0", "1", "query longer than 65536 bytes"),
+        ("q", "-1", "1", "position is not a whole number from 0 on"),
+        ("q", "1.5", "1", "position is not a whole number from 0 on"),
+        ("q", "first", "1", "position is not a number"),
+        ("q", "0", "0", "propensity outside (0, 1]"),
+        ("q", "0", "1.01", "propensity outside (0, 1]"),
+    ],
+)
+def test_what_is_said_of_a_ranking_is_checked(
+    tmp_path: Path, query: str, position: str, propensity: str, reason: str
+) -> None:
+    header = "user_id,item_id,event_type,timestamp,query,position,propensity"
+    rows = [f"u,{i},click,2024-01-01" for i in "ab"]
+    rows = [f"{rows[0]},q,3,0.5", f"{rows[1]},{query},{position},{propensity}"]
+    names = {name: name for name in ("query", "position", "propensity")}
+    schema = LogSchema(events=EventSchema(columns=EventColumns(**names)))
+    log = write_csv(tmp_path / "log.csv", rows, header=header)
+    prepare(Files([log], schema=schema), tmp_path / "data")
+    assert [(r["line"], r["reason"]) for r in rejected_of(tmp_path / "data")] == [(3, reason)]
+    (event,) = events_of(tmp_path / "data")
+    assert (event["query"], event["position"], event["propensity"]) == ("q", 3, 0.5)
 
 
 def test_lines_stay_right_after_malformed_rows(tmp_path: Path) -> None:
