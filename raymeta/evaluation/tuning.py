@@ -33,7 +33,7 @@ NUM_CONFIGURATIONS = 16
 GRIDS: Mapping[str, Sequence[Settings]] = {
     "item_knn": [
         {"shrink": shrink, "exponent": exponent}
-        for shrink, exponent in itertools.product((1, 10, 100, 500), (0.35, 0.5, 0.6, 0.75))
+        for shrink, exponent in itertools.product((1, 10, 100, 500), (0.5, 0.6, 0.75, 0.9))
     ],
     "ease": [
         {"regularisation": float(f"{value:.3g}")}
@@ -42,7 +42,7 @@ GRIDS: Mapping[str, Sequence[Settings]] = {
     "ials": [
         {"dim": 64, "unobserved": unobserved, "regularisation": regularisation}
         for unobserved, regularisation in itertools.product(
-            (0.1, 0.3, 1.0, 3.0), (0.001, 0.003, 0.01, 0.03)
+            (0.3, 1.0, 3.0, 10.0), (0.0003, 0.001, 0.003, 0.01)
         )
     ],
 }

@@ -15,7 +15,7 @@ from raymeta.evaluation.baselines.mixture import standardise
 from raymeta.evaluation.metrics import CUTOFF, hits, ndcg, top_k
 from raymeta.evaluation.protocol import Scorer, Tasks
 
-MIXTURE_WEIGHTS = (0.0, 0.15, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0)
+MIXTURE_WEIGHTS = (0.0, 0.15, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0, 15.0)
 """Weights tried for a standardised part beside standardised log-popularity."""
 
 WEIGHT_ROUNDS = 2
