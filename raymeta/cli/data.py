@@ -140,7 +140,7 @@ def _top_items(items: Sequence[Mapping[str, Any]]) -> Table:
     for place, item in enumerate(items, start=1):
         table.add_row(
             Text(f"{place}.", justify="right", style="dim"),
-            Text(item["title"], overflow="ellipsis", no_wrap=True),
+            Text(" ".join(item["title"].split()), overflow="ellipsis", no_wrap=True),
             Text(f"{item['events']:,}", justify="right"),
             Text(f"{item['share']:.2%}", style="dim"),
         )
