@@ -5,7 +5,7 @@
 # RAY_AUTH_TOKEN_PATH, or ~/.ray/auth_token, readable by its owner only. `stop` ends what `start`
 # started and nothing else. The ports are outside 10002-19999, where Ray's workers take theirs.
 #
-#   RAYMETA_PORT       control service          (6391)
+#   RAYMETA_PORT       control service          (6391; the two ports after it are taken too)
 #   RAYMETA_DASHBOARD  dashboard and jobs       (8265)
 #   RAYMETA_TEMP       state, logs, sockets     (/tmp/raymeta-$UID; short: a socket path has 107 bytes)
 #   RAYMETA_CPUS       CPUs that Ray hands out  (those of the machine)
@@ -47,6 +47,10 @@ start() {
   if head_pid; then fail "The head runs already (process $pid, $temp)." 2; fi
   command -v ray >/dev/null || fail "There is no 'ray' on PATH or in .venv: run 'make install'." 2
   command -v setsid >/dev/null || fail "There is no 'setsid' (package util-linux)." 2
+  free "$port" RAYMETA_PORT
+  free "$((port + 1))" RAYMETA_PORT
+  free "$((port + 2))" RAYMETA_PORT
+  free "$dashboard" RAYMETA_DASHBOARD
   mkdir -p "$temp"
   chmod 700 "$temp"
   eval "$(cd "$here" && python -c "$settings")"
@@ -54,7 +58,8 @@ start() {
   setsid ray start --head --block \
     --node-ip-address=127.0.0.1 --port="$port" --num-cpus="$cpus" \
     --include-dashboard=true --dashboard-host=127.0.0.1 --dashboard-port="$dashboard" \
-    --ray-client-server-port="$((port + 1))" --object-store-memory=268435456 \
+    --ray-client-server-port="$((port + 1))" --dashboard-agent-listen-port="$((port + 2))" \
+    --object-store-memory=268435456 \
     --temp-dir="$temp" --disable-usage-stats >"$temp/head.log" 2>&1 </dev/null &
   pid=$!
   sleep 0.2
@@ -70,20 +75,28 @@ start() {
   echo "Try:  raymeta job submit --address http://127.0.0.1:$dashboard -- train --help"
 }
 
-# Asks the job server itself, with the token: the dashboard's pages answer before it does.
+free() {
+  python -c "import socket, sys; s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(('127.0.0.1', int(sys.argv[1])))" "$1" 2>/dev/null ||
+    fail "Port $1 on 127.0.0.1 is in use, maybe by another head. Choose another with $2=NUMBER." 2
+}
+
+# Asks the job server itself, with the token, and the agent that starts jobs: the dashboard's pages
+# answer before either does.
 answers() {
-  python - "$dashboard" <<'PY' >/dev/null 2>&1
-import sys, urllib.request
-from pathlib import Path
+  python - "$dashboard" "$((port + 2))" <<'PY' >/dev/null 2>&1
 import os
+import sys
+import urllib.request
+from pathlib import Path
 token = os.environ.get("RAY_AUTH_TOKEN") or Path(
     os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token"
 ).read_text().strip()
-request = urllib.request.Request(
-    f"http://127.0.0.1:{sys.argv[1]}/api/jobs/", headers={"Authorization": f"Bearer {token}"}
-)
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-opener.open(request, timeout=5).read()
+for port, path in ((sys.argv[1], "api/jobs/"), (sys.argv[2], "api/local_raylet_healthz")):
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/{path}", headers={"Authorization": f"Bearer {token}"}
+    )
+    opener.open(request, timeout=5).read()
 PY
 }
 

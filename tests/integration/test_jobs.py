@@ -140,6 +140,9 @@ def test_start_stop_and_status_know_their_own(head: Head, tmp_path: Path) -> Non
     other = Head({**head.environment, "RAYMETA_TEMP": str(tmp_path)}, head.address, head.folder)
     assert other.local_sh("stop").stdout == "No head that this script started runs.\n"
     assert head.local_sh("status").returncode == 0
+    taken = other.local_sh("start")
+    assert taken.returncode == 2
+    assert f"Port {head.environment['RAYMETA_PORT']} on 127.0.0.1 is in use" in taken.stderr
     # nor is a process that only happens to have the id that was noted
     bystander = subprocess.Popen(["sleep", "30"])
     (tmp_path / "head.pid").write_text(f"{bystander.pid}\nMon Jan  1 00:00:00 2001\n")
