@@ -10,8 +10,7 @@ Shape suffixes, used in names such as `scores_TI`:
 Padding: index tensors hold 0 where `mask` is False; a padded row never changes a result.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -53,10 +52,8 @@ class MetaGradient:
             `per_task`, each has a leading `[T]` and is not summed.
         loss_sum: the query loss summed over tasks (a scalar, or `[T]` with `per_task`).
         num_tasks: how many tasks were summed.
-        rows: for tables touched sparsely, name -> (row ids `[R]`, values `[R, ...]`).
     """
 
     gradients: Params
     loss_sum: Tensor
     num_tasks: int
-    rows: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)

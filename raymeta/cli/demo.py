@@ -77,10 +77,10 @@ def demo(
         }
         emit(summary, as_json=as_json, render=_render)
         if serve:
-            from raymeta.cli.serve import _wait_for_interrupt
+            from raymeta.cli.serve import wait_for_interrupt
 
             console.print("Serving until Ctrl-C.")
-            _wait_for_interrupt()
+            wait_for_interrupt()
             console.print("Stopping ...")
 
 

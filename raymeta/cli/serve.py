@@ -45,7 +45,7 @@ def serve(
     ) as url:
         result = {"url": url, "artifact": str(artifact), "store": str(store), "replicas": replicas}
         emit(result, as_json=as_json, render=_render)
-        _wait_for_interrupt()
+        wait_for_interrupt()
         console.print("Stopping ...")
 
 
@@ -74,7 +74,7 @@ def _an_item(artifact: Path) -> str:
     return str(load_artifact(artifact).catalogue.item_ids[0])
 
 
-def _wait_for_interrupt() -> None:
+def wait_for_interrupt() -> None:
     """Returns at the first Ctrl-C or SIGTERM; both end the service in order."""
     with _sigterm_interrupts(), contextlib.suppress(KeyboardInterrupt):
         while True:

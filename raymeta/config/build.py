@@ -3,8 +3,9 @@
 from raymeta.algorithms import presets
 from raymeta.algorithms.gradient_based import GradientBased
 from raymeta.config.experiment import AlgorithmConfig, ExperimentConfig
+from raymeta.data.interactions import InteractionMatrix
 from raymeta.data.task_split import TaskSplit
-from raymeta.models.cooccurrence import Cooccurrence, indicator_matrix, ridge_cooccurrence
+from raymeta.models.cooccurrence import Cooccurrence, ridge_cooccurrence
 from raymeta.models.factorization import Factorization
 from raymeta.types import Params
 
@@ -18,11 +19,11 @@ ALGORITHMS = {
 
 def build_algorithm(experiment: ExperimentConfig, split: TaskSplit) -> GradientBased:
     """The learner of an experiment, its tables counted on the training users."""
-    matrix = indicator_matrix(
+    matrix = InteractionMatrix.from_histories(
         split.train, num_items=len(split.catalogue), positive_types=split.positive_types
     )
     start = ridge_cooccurrence(
-        matrix, dim=experiment.model.dim, regularisation=experiment.model.regularisation
+        matrix.users_items, dim=experiment.model.dim, regularisation=experiment.model.regularisation
     )
     return _algorithm(experiment.algorithm, start)
 

@@ -79,11 +79,16 @@ def read_manifest(folder: str | Path) -> dict[str, Any]:
             f"{folder} holds no data set of raymeta.",
             remedy="Make one with: raymeta prepare SOURCE --out DIR",
         )
+    return versioned_manifest(path, version=FORMAT_VERSION)
+
+
+def versioned_manifest(path: Path, *, version: int) -> dict[str, Any]:
+    """A manifest of the format version that this release reads; another is a `DataError`."""
     manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if manifest.get("format_version") != FORMAT_VERSION:
+    found = manifest.get("format_version")
+    if found != version:
         raise DataError(
-            f"{path} has format version {manifest.get('format_version')!r}; "
-            f"this release reads {FORMAT_VERSION}.",
+            f"{path} has format version {found!r}; this release reads {version}.",
             remedy="Prepare the data again with this release.",
         )
     return manifest

@@ -3,7 +3,6 @@
 The columns of all users lie end to end in flat arrays; a history is a view into them.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from raymeta.data.dataset_dir import versioned_manifest
 from raymeta.data.events import History
 from raymeta.errors import DataError
 
@@ -148,11 +148,4 @@ def _read_manifest(folder: Path) -> Mapping[str, Any]:
             f"{folder} holds no manifest.json: it is not a task folder, or was not finished.",
             remedy="Run `raymeta prepare ... --out DIR` and give that DIR.",
         )
-    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise DataError(
-            f"{path} has format version {manifest.get('format_version')!r}; "
-            f"this release reads {FORMAT_VERSION}.",
-            remedy="Prepare the data again with this release.",
-        )
-    return manifest
+    return versioned_manifest(path, version=FORMAT_VERSION)

@@ -29,7 +29,6 @@ class TaskSplit:
     Attributes:
         positive_types: indices of the event types that make an item relevant.
         view: what adapting sees of a history.
-        num_eligible: users with enough units, over all parts.
     """
 
     catalogue: Catalogue
@@ -40,7 +39,6 @@ class TaskSplit:
     validation: UserTasks
     test: UserTasks
     locked: UserTasks
-    num_eligible: int
     dataset_sha256: str
 
 
@@ -88,7 +86,6 @@ def load_task_split(data_dir: str | Path, config: DataConfig) -> TaskSplit:
         validation=catalogue.localise(validation, tasks.item_ids),
         test=catalogue.localise(users.take(split.test), tasks.item_ids),
         locked=catalogue.localise(users.take(split.locked), tasks.item_ids),
-        num_eligible=len(users),
         dataset_sha256=str(tasks.manifest["dataset_sha256"]),
     )
 

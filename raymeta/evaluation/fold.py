@@ -15,11 +15,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raymeta.data.episodes import Unit
+from raymeta.data.interactions import InteractionMatrix
 from raymeta.data.task_dataset import UserTasks
 from raymeta.data.task_split import TaskSplit, users_digest
 from raymeta.errors import ConfigError, DataError, LeakageError
 from raymeta.evaluation.adapted import AdaptedScorer, Adapts, UnadaptedScorer
-from raymeta.evaluation.interactions import InteractionMatrix
 from raymeta.evaluation.protocol import (
     Scored,
     Scorer,

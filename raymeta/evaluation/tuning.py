@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from raymeta.data.episodes import Unit
+from raymeta.data.interactions import InteractionMatrix
 from raymeta.errors import ConfigError
 from raymeta.evaluation.baselines.ease import Ease, EaseSolver
 from raymeta.evaluation.baselines.ials import ImplicitAls
 from raymeta.evaluation.baselines.mixture import Mixture, standardise
 from raymeta.evaluation.baselines.neighbours import ItemNeighbours
 from raymeta.evaluation.baselines.popularity import Popularity
-from raymeta.evaluation.interactions import InteractionMatrix
 from raymeta.evaluation.protocol import Scorer, Tasks
 from raymeta.evaluation.validation import ValidationBlock, best_weights, mean_ndcg
 

@@ -1,8 +1,8 @@
 """The inner loop itself: gradient steps on one task's support, and its lift over many tasks.
 
-`adapt_one` is the definition. `adapt_batch` gives each task the weights that it would get alone; it
-runs a lone task without `vmap`, which costs several times less for one user (both forms are held
-to the definition by tests).
+`adapt_one` is the definition. `over_tasks` lifts it: each task gets the weights that it would get
+alone, and a lone task runs without `vmap`, which costs several times less for one user (tests hold
+both forms to each other).
 """
 
 from collections.abc import Callable
@@ -42,32 +42,6 @@ def adapt_one(
             gradients = {name: g.detach() for name, g in gradients.items()}
         fast = rule.update(rule_params, fast, gradients)
     return fast
-
-
-def adapt_batch(
-    loss: InnerLoss,
-    fast: Params,
-    support: Examples,
-    *,
-    rule: UpdateRule,
-    rule_params: Params,
-    num_steps: int,
-    mode: GradientMode = "unrolled",
-) -> Params:
-    """`adapt_one` for tasks `[T]`, all from the same start; each result is `[T, ...]`."""
-
-    def one(task_support: Examples) -> Params:
-        return adapt_one(
-            loss,
-            fast,
-            task_support,
-            rule=rule,
-            rule_params=rule_params,
-            num_steps=num_steps,
-            mode=mode,
-        )
-
-    return over_tasks(one, support)
 
 
 def over_tasks(function: Callable[..., ResultT], *arguments: Examples | Tensor) -> ResultT:

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
-from raymeta.data.task_dataset import UserTasks
-
 # below this many users or items a dense decomposition is exact and just as fast
 _DENSE_LIMIT = 1500
 
@@ -34,19 +32,6 @@ class Cooccurrence:
 
     item_vectors: torch.Tensor
     item_prior: torch.Tensor
-
-
-def indicator_matrix(
-    users: UserTasks, *, num_items: int, positive_types: tuple[int, ...]
-) -> sparse.csr_array:
-    """`[U, I]` float32: 1 where a user has a positive event on a catalogue item."""
-    events = users.events
-    keep = np.isin(events.event_type, positive_types) & (events.item >= 0)
-    pairs = np.unique(users.user_of_event()[keep] * num_items + events.item[keep])
-    return sparse.csr_array(
-        (np.ones(len(pairs), np.float32), (pairs // num_items, pairs % num_items)),
-        shape=(len(users), num_items),
-    )
 
 
 def ridge_cooccurrence(

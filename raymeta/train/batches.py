@@ -1,6 +1,7 @@
 """Which tasks an outer step sees: a function of seed, worker and step, so that a run can resume."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raymeta.config.experiment import DataConfig
 from raymeta.data.episodes import cut, num_units
@@ -32,14 +33,14 @@ class EpisodeSampler:
     ) -> None:
         self._users, self._config, self._view = users, config, view
         self._positive, self._tasks, self._seed = positive_types, tasks_per_batch, seed
+        self._kept: tuple[int, NDArray[np.int64]] | None = None
 
     def batch(self, step: int) -> TaskBatch:
         """The tasks of one outer step; users come once an epoch."""
         supports, queries = [], []
         for position in range(step * self._tasks, (step + 1) * self._tasks):
             epoch, place = divmod(position, len(self._users))
-            order = numpy_generator(self._seed, "epoch", epoch).permutation(len(self._users))
-            history = self._users[int(order[place])]
+            history = self._users[int(self._order(epoch)[place])]
             units = num_units(history, unit=self._config.unit, positive_types=self._positive)
             sizes = [s for s in self._config.support_sizes if s < units] or [0]
             draw = numpy_generator(self._seed, "size", position)
@@ -53,7 +54,9 @@ class EpisodeSampler:
             queries.append(query)
         return TaskBatch(support_from_events(supports, self._view), pad_items(queries))
 
-
-def worker_seed(seed: int, rank: int, world_size: int) -> int:
-    """A worker's own seed."""
-    return int(np.uint32(seed)) if world_size == 1 else seed * 1_000_003 + rank + 1
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """The users of an epoch; kept, since a permutation of all users for each task adds up."""
+        if self._kept is None or self._kept[0] != epoch:
+            generator = numpy_generator(self._seed, "epoch", epoch)
+            self._kept = (epoch, generator.permutation(len(self._users)))
+        return self._kept[1]

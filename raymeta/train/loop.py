@@ -14,8 +14,8 @@ from raymeta.data.task_split import TaskSplit
 from raymeta.errors import AdaptationError, RaymetaError
 from raymeta.evaluation.adapted import AdaptedScorer
 from raymeta.evaluation.protocol import cut_tasks, score_tasks
-from raymeta.seeding import torch_generator
-from raymeta.train.batches import EpisodeSampler, worker_seed
+from raymeta.seeding import derive_seed, torch_generator
+from raymeta.train.batches import EpisodeSampler
 from raymeta.train.checkpoint import (
     CheckpointStore,
     Position,
@@ -81,7 +81,7 @@ def train(
         view=split.view,
         positive_types=split.positive_types,
         tasks_per_batch=max(1, config.tasks_per_batch // worker.world_size),
-        seed=worker_seed(experiment.seed, worker.rank, worker.world_size),
+        seed=derive_seed(experiment.seed, "worker", worker.rank, worker.world_size),
     )
     validate = _validation(experiment, split, algorithm, worker)
 

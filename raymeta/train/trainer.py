@@ -6,7 +6,7 @@ same call again with the same folder goes on from the last checkpoint.
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,6 @@ def fit(
     num_workers: int,
     address: str | None = None,
     reporter: Reporter | None = None,
-    callbacks: Sequence[Any] = (),
 ) -> TrainResult:
     """Trains with Ray Train workers; the artifact is `out_dir/artifact`.
 
@@ -46,18 +45,17 @@ def fit(
         out_dir: the run's folder, at a path that every worker can write; a run there is resumed.
         address: of a running cluster; one is started for the run if left out.
         reporter: told of each validation, in this process.
-        callbacks: Ray Train's own, told of each validation in its controller.
 
     Raises:
         ConfigError: `out_dir` holds a run with other settings.
         ResourceError: the cluster has fewer CPUs or GPUs than the workers need.
     """
     out = Path(out_dir).absolute()
-    claim_folder(out, experiment)
     with runtime.session(address) as _cluster:
         use_gpu = _use_gpu(experiment, num_workers)
         needed = {"CPU": num_workers, **({"GPU": num_workers} if use_gpu else {})}
         runtime.require_resources(needed, purpose=f"training with {num_workers} workers")
+        claim_folder(out, experiment)  # after the checks: a refused run leaves no folder
         with _Tail(out / METRICS_FILE, reporter or Silent()):
             outcome = _fit_on_ray(
                 experiment,
@@ -65,7 +63,6 @@ def fit(
                 out,
                 num_workers=num_workers,
                 use_gpu=use_gpu,
-                callbacks=callbacks,
             )
     curve = {int(size): value for size, value in outcome["curve"].items()}
     return TrainResult(outcome["score"], outcome["step"], curve, out / "artifact")
@@ -93,7 +90,6 @@ def _fit_on_ray(
     *,
     num_workers: int,
     use_gpu: bool,
-    callbacks: Sequence[Any],
 ) -> dict[str, Any]:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -116,7 +112,6 @@ def _fit_on_ray(
             name="ray_train",
             storage_path=str(out),
             failure_config=FailureConfig(max_failures=MAX_FAILURES, controller_failure_limit=2),
-            callbacks=list(callbacks),
         ),
     )
     try:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from raymeta.data.events import History
-from raymeta.errors import DataError
-from raymeta.evaluation.interactions import (
+from raymeta.data.interactions import (
     MAX_DENSE_ITEMS,
     InteractionMatrix,
     support_indicator,
 )
+from raymeta.errors import DataError
 
 Predict = Callable[[sparse.csr_array], NDArray[np.float32]]
 

@@ -13,7 +13,7 @@ from scipy import sparse
 from torch import Tensor
 
 from raymeta.data.events import History
-from raymeta.evaluation.interactions import InteractionMatrix, support_indicator
+from raymeta.data.interactions import InteractionMatrix, support_indicator
 from raymeta.seeding import torch_generator
 
 GATHERED_PER_CHUNK = 4_000_000

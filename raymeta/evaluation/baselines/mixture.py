@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from raymeta.data.episodes import Unit, num_units
 from raymeta.data.events import History
-from raymeta.evaluation.interactions import InteractionMatrix
+from raymeta.data.interactions import InteractionMatrix
 from raymeta.evaluation.protocol import Scorer
 
 

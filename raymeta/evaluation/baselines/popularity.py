@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raymeta.data.events import History
-from raymeta.evaluation.interactions import InteractionMatrix
+from raymeta.data.interactions import InteractionMatrix
 
 
 class Popularity:

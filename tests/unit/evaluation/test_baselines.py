@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from raymeta.data import interactions
 from raymeta.data.events import History
+from raymeta.data.interactions import InteractionMatrix, indicator_rows, support_indicator
 from raymeta.errors import DataError
-from raymeta.evaluation import interactions
 from raymeta.evaluation.baselines import ials
 from raymeta.evaluation.baselines.ease import Ease, EaseSolver
 from raymeta.evaluation.baselines.ials import ImplicitAls
 from raymeta.evaluation.baselines.mixture import Mixture, standardise
 from raymeta.evaluation.baselines.neighbours import ItemNeighbours
 from raymeta.evaluation.baselines.popularity import Popularity
-from raymeta.evaluation.interactions import InteractionMatrix, indicator_rows, support_indicator
 
 NUM_ITEMS = 9
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from raymeta.data import interactions
 from raymeta.data.task_split import load_task_split, users_digest
 from raymeta.errors import ArtifactError, ConfigError, DataError, LeakageError
-from raymeta.evaluation import interactions
 from raymeta.evaluation.fold import EvaluationSettings, score_adapted, score_baselines
 from raymeta.evaluation.run import TRAIN_USERS, evaluate_artifact
 from raymeta.evaluation.summary import summarise

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from raymeta.data.interactions import InteractionMatrix
 from raymeta.data.task_split import load_task_split
 from raymeta.errors import ConfigError
 from raymeta.evaluation import tuning
-from raymeta.evaluation.interactions import InteractionMatrix
 from raymeta.evaluation.protocol import cut_tasks, score_tasks
 from raymeta.evaluation.tuning import BASELINES, GRIDS, NUM_CONFIGURATIONS, BaselineSearch
 from tests.helpers.shops import SHOP, write_grouped_shop
