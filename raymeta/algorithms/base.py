@@ -30,7 +30,20 @@ class MetaAlgorithm(Protocol):
         ...
 
     def meta_gradient(
-        self, meta_params: Params, batch: TaskBatch, *, per_task: bool = False
+        self,
+        meta_params: Params,
+        batch: TaskBatch,
+        *,
+        per_task: bool = False,
+        outer_step: int | None = None,
     ) -> MetaGradient:
-        """Gradient of the summed query loss in the meta-parameters."""
+        """Gradient of the summed query loss in the meta-parameters.
+
+        Args:
+            meta_params: where it is taken.
+            batch: the tasks.
+            per_task: one gradient a task, not their sum.
+            outer_step: from 0, for what is annealed over the outer loop (MAML++); None: all
+                annealing is over.
+        """
         ...

@@ -1,33 +1,50 @@
-"""Gradient-based meta-learners: update rule x fast set x how the gradient passes.
+"""Every meta-learner here: start x update rule x fast set x how the gradient passes.
 
-MAML, FOMAML, ANIL and Meta-SGD are values of these three choices (`presets`); nothing here knows
-which one it is.
+MAML, Meta-SGD, CAVIA, iMAML, Reptile, a ridge head, a neural process are values of these choices
+(`presets`); nothing here knows which one it is. The parts are in `raymeta.inner` and `starts`; this
+module only puts one task's inner problem together, lifts it over tasks, and takes the gradient.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from raymeta.inner.adapt import GradientMode, adapt_one, over_tasks
+from raymeta.algorithms.starts import LearnedStart, Start
+from raymeta.inner.adapt import iterates, over_tasks
+from raymeta.inner.gradient import GradientMode, InnerProblem, last
 from raymeta.inner.rules import UpdateRule
-from raymeta.models.base import TaskModel
+from raymeta.models.base import SplitsBody, TaskModel
 from raymeta.types import Examples, MetaGradient, Params, TaskBatch, TaskState
 
-# Meta-parameters are one flat dictionary: the model's own names, and the rule's under this prefix.
+# Meta-parameters are one flat dictionary: the model's own names, and the rule's and the start's
+# under these prefixes.
 RULE = "rule."
+START = "start."
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Meta-parameters by whose they are."""
+
+    model: Params
+    rule: Params
+    start: Params
 
 
 @dataclass(frozen=True)
 class GradientBased:
-    """The meta-learner made of a model, an update rule, a fast set and a gradient mode.
+    """The meta-learner made of a model and four choices.
 
     Args:
         model: what is adapted.
         rule: how an inner step moves the fast weights.
         fast: names of the model's parameters that each user gets a copy of.
-        mode: whether the outer gradient passes through the inner one.
-        num_inner_steps: steps on a user's support.
+        mode: how the outer gradient passes through the inner loop.
+        num_inner_steps: steps on a user's support; 0 where the start is the whole of adapting.
+        start: where a user's fast weights begin.
+        fixed: names of meta-parameters that the outer loop leaves as they are (the start of a
+            context that is always zero).
     """
 
     model: TaskModel
@@ -35,30 +52,37 @@ class GradientBased:
     fast: frozenset[str]
     mode: GradientMode
     num_inner_steps: int
+    start: Start = field(default_factory=LearnedStart)
+    fixed: frozenset[str] = frozenset()
 
     def init(self, generator: torch.Generator) -> Params:
         params = self.model.init(generator)
         rule = self.rule.init({name: params[name] for name in sorted(self.fast)})
-        return {**params, **{f"{RULE}{name}": value for name, value in rule.items()}}
+        start = self.start.init(params, self.fast, generator)
+        return {
+            **params,
+            **{f"{RULE}{name}": value for name, value in rule.items()},
+            **{f"{START}{name}": value for name, value in start.items()},
+        }
 
     def tables(self) -> Params:
         return self.model.tables()
 
     def adapt(self, meta_params: Params, support: Examples) -> TaskState:
         with torch.no_grad():
-            slow, rule_params, fast = self._divide(meta_params)
-            shared = self.model.shared(slow)
+            parts = self._divide(meta_params)
+            shared = self.model.shared(self._slow(parts))
 
             def one(task_support: Examples) -> Params:
-                return self._adapt_one(fast, slow, shared, rule_params, task_support)
+                return last(self._problem(parts, shared, task_support, task_support).descend(True))
 
-            return over_tasks(one, support)
+            return over_tasks(one, self._with_activations(parts, support))
 
     def score(
         self, meta_params: Params, state: TaskState, candidates: Tensor | None = None
     ) -> Tensor:
         with torch.no_grad():
-            slow, _, _ = self._divide(meta_params)
+            slow = self._slow(self._divide(meta_params))
             shared = self.model.shared(slow)
             if candidates is None:
                 return over_tasks(lambda s: self.model.score({**slow, **s}, shared, None), state)
@@ -66,55 +90,104 @@ class GradientBased:
                 lambda s, c: self.model.score({**slow, **s}, shared, c), state, candidates
             )
 
-    def query_losses(self, meta_params: Params, batch: TaskBatch) -> Tensor:
-        """The query loss of each adapted task, `[T]`, differentiable in the meta-parameters."""
-        slow, rule_params, fast = self._divide(meta_params)
-        shared = self.model.shared(slow)
+    def query_losses(
+        self, meta_params: Params, batch: TaskBatch, *, outer_step: int | None = None
+    ) -> Tensor:
+        """The query loss of each adapted task, `[T]`, differentiable in the meta-parameters.
+
+        Its derivative is the mode's meta-gradient, which is that of the value where the mode is
+        exact (`Unrolled`; `Implicit` at the end of a converged inner loop).
+        """
+        parts = self._divide(meta_params)
+        shared = self.model.shared(self._slow(parts))
 
         def one(support: Examples, query: Examples) -> Tensor:
-            adapted = self._adapt_one(fast, slow, shared, rule_params, support)
-            return self.model.query_loss({**slow, **adapted}, shared, support, query)
+            return self.mode.query_loss(self._problem(parts, shared, support, query), outer_step)
 
-        return over_tasks(one, batch.support, batch.query)
+        return over_tasks(
+            one,
+            self._with_activations(parts, batch.support),
+            self._with_activations(parts, batch.query),
+        )
 
     def meta_gradient(
-        self, meta_params: Params, batch: TaskBatch, *, per_task: bool = False
+        self,
+        meta_params: Params,
+        batch: TaskBatch,
+        *,
+        per_task: bool = False,
+        outer_step: int | None = None,
     ) -> MetaGradient:
-        leaves = {name: p.detach().requires_grad_() for name, p in meta_params.items()}
-        losses = self.query_losses(leaves, batch)
         if per_task:
-            # One vector-Jacobian product for all tasks: row t picks the gradient of task t.
-            rows = torch.eye(len(losses), dtype=losses.dtype)
-            found = torch.autograd.grad(
-                losses, list(leaves.values()), rows, is_grads_batched=True, allow_unused=True
-            )
-            loss = losses.detach()
-            zeros = {n: p.new_zeros(len(losses), *p.shape) for n, p in meta_params.items()}
-        else:
-            found = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
-            loss = losses.detach().sum()
-            zeros = {n: torch.zeros_like(p) for n, p in meta_params.items()}
+            return self._gradient_per_task(meta_params, batch, outer_step)
+        leaves = {name: p.detach().requires_grad_() for name, p in meta_params.items()}
+        losses = self.query_losses(leaves, batch, outer_step=outer_step)
+        found = torch.autograd.grad(losses.sum(), list(leaves.values()), allow_unused=True)
         gradients = {
-            name: zeros[name] if g is None else g for name, g in zip(leaves, found, strict=True)
+            name: torch.zeros_like(meta_params[name]) if g is None else g
+            for name, g in zip(leaves, found, strict=True)
         }
-        return MetaGradient(gradients=gradients, loss_sum=loss, num_tasks=batch.num_tasks)
+        return MetaGradient(gradients, losses.detach().sum(), batch.num_tasks)
 
-    def _divide(self, meta_params: Params) -> tuple[Params, Params, Params]:
-        """Meta-parameters as (slow, the rule's, start of the fast weights)."""
-        rule = {n.removeprefix(RULE): p for n, p in meta_params.items() if n.startswith(RULE)}
-        model = {n: p for n, p in meta_params.items() if not n.startswith(RULE)}
-        fast = {name: model[name] for name in sorted(self.fast)}
-        return {n: p for n, p in model.items() if n not in self.fast}, rule, fast
+    def _gradient_per_task(
+        self, meta_params: Params, batch: TaskBatch, outer_step: int | None
+    ) -> MetaGradient:
+        """One pass: the gradient of one task's loss, lifted over tasks."""
 
-    def _adapt_one(
-        self, fast: Params, slow: Params, shared: Params, rule_params: Params, support: Examples
-    ) -> Params:
-        return adapt_one(
-            lambda weights, rows: self.model.support_loss({**slow, **weights}, shared, rows),
-            fast,
-            support,
-            rule=self.rule,
-            rule_params=rule_params,
-            num_steps=self.num_inner_steps,
-            mode=self.mode,
+        def loss(params: Params, support: Examples, query: Examples) -> Tensor:
+            alone = TaskBatch(_unsqueezed(support), _unsqueezed(query))
+            return self.query_losses(params, alone, outer_step=outer_step)[0]
+
+        def one(support: Examples, query: Examples) -> tuple[Params, Tensor]:
+            return torch.func.grad_and_value(loss)(meta_params, support, query)
+
+        gradients, losses = over_tasks(one, batch.support, batch.query)
+        return MetaGradient(gradients, losses, batch.num_tasks)
+
+    def _problem(
+        self, parts: _Parts, shared: Params, support: Examples, query: Examples
+    ) -> InnerProblem:
+        """One task, ready to be adapted."""
+        start = self.start(parts.start, parts.model, self.fast, support)
+        slow = self._slow(parts)
+        objective = self.mode.objective(
+            lambda fast: self.model.support_loss({**slow, **fast}, shared, support), start
         )
+        return InnerProblem(
+            start=start,
+            objective=objective,
+            query_loss=lambda fast: self.model.query_loss({**slow, **fast}, shared, support, query),
+            descend=lambda first_order: iterates(
+                objective,
+                start,
+                rule=self.rule,
+                learned=parts.rule,
+                num_steps=self.num_inner_steps,
+                first_order=first_order,
+            ),
+        )
+
+    def _with_activations(self, parts: _Parts, examples: Examples) -> Examples:
+        """What the fast weights do not change, computed once for all tasks, before the loop."""
+        if isinstance(self.model, SplitsBody):
+            return self.model.with_activations(parts.model, examples, self.fast)
+        return examples
+
+    def _divide(self, meta_params: Params) -> _Parts:
+        parts = _Parts({}, {}, {})
+        for name, value in meta_params.items():
+            value = value.detach() if name in self.fixed else value
+            if name.startswith(RULE):
+                parts.rule[name.removeprefix(RULE)] = value
+            elif name.startswith(START):
+                parts.start[name.removeprefix(START)] = value
+            else:
+                parts.model[name] = value
+        return parts
+
+    def _slow(self, parts: _Parts) -> Params:
+        return {name: p for name, p in parts.model.items() if name not in self.fast}
+
+
+def _unsqueezed(examples: Examples) -> Examples:
+    return {name: value.unsqueeze(0) for name, value in examples.items()}

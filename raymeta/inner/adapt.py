@@ -1,12 +1,12 @@
 """The inner loop itself: gradient steps on one task's support, and its lift over many tasks.
 
-`adapt_one` is the definition. `over_tasks` lifts it: each task gets the weights that it would get
-alone, and a lone task runs without `vmap`, which costs several times less for one user (tests hold
-both forms to each other).
+`iterates` is the definition. `over_tasks` lifts what is written for one task: each task gets what
+it would get alone, and a lone task runs without `vmap`, which costs several times less for one user
+(tests hold both forms to each other).
 """
 
-from collections.abc import Callable
-from typing import Literal, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -14,49 +14,67 @@ from torch import Tensor
 from raymeta.inner.rules import UpdateRule
 from raymeta.types import Examples, Params
 
-ResultT = TypeVar("ResultT", Tensor, Params)
+ResultT = TypeVar("ResultT")
 
-InnerLoss = Callable[[Params, Examples], Tensor]
-"""(fast weights of one task, its support) -> scalar inner objective."""
-
-GradientMode = Literal["unrolled", "first_order"]
-"""How the outer gradient passes through an inner step: through the inner gradient as well
-(`unrolled`: MAML, eq. 4 of Finn et al. 2017), or with it held constant (`first_order`: their
-section 5.2, FOMAML)."""
+TaskLoss = Callable[[Params], Tensor]
+"""Fast weights of one task -> a scalar."""
 
 
-def adapt_one(
-    loss: InnerLoss,
-    fast: Params,
-    support: Examples,
+def iterates(
+    loss: TaskLoss,
+    start: Params,
     *,
     rule: UpdateRule,
-    rule_params: Params,
+    learned: Params,
     num_steps: int,
-    mode: GradientMode = "unrolled",
-) -> Params:
-    """`num_steps` updates of one task's fast weights on its support."""
-    for _ in range(num_steps):
-        gradients = torch.func.grad(loss)(fast, support)
-        if mode == "first_order":
+    first_order: bool = False,
+) -> Iterator[Params]:
+    """The fast weights before the first step, and after each of `num_steps` steps.
+
+    Args:
+        loss: the inner objective of one task.
+        start: fast weights before the first step.
+        rule: how a step moves them.
+        learned: the rule's own meta-parameters.
+        num_steps: how many steps.
+        first_order: hold the inner gradients constant (Finn et al. 2017, section 5.2).
+    """
+    fast, memory = start, rule.memory(start)
+    yield fast
+    for step in range(num_steps):
+        gradients = torch.func.grad(loss)(fast)
+        if first_order:
             gradients = {name: g.detach() for name, g in gradients.items()}
-        fast = rule.update(rule_params, fast, gradients)
-    return fast
+        fast, memory = rule.update(learned, memory, fast, gradients, step)
+        yield fast
 
 
 def over_tasks(function: Callable[..., ResultT], *arguments: Examples | Tensor) -> ResultT:
-    """`function` of one task, applied to arguments with a leading `[T]`."""
+    """`function` of one task, applied to arguments with a leading `[T]`.
+
+    Returns:
+        What `function` returns (tensors, or dictionaries and tuples of them), with a leading `[T]`.
+    """
     leaf = arguments[0]
     first = leaf if isinstance(leaf, Tensor) else next(iter(leaf.values()))
-    if first.shape[0] == 1:
-        result = function(*(_squeeze(a) for a in arguments))
-        if isinstance(result, Tensor):
-            return result.unsqueeze(0)
-        return {name: value.unsqueeze(0) for name, value in result.items()}
-    return torch.func.vmap(function)(*arguments)
+    if first.shape[0] != 1:
+        return torch.func.vmap(function)(*arguments)
+    alone = function(*(_each(argument, _first) for argument in arguments))
+    return cast(ResultT, _each(alone, _as_batch))
 
 
-def _squeeze(argument: Examples | Tensor) -> Examples | Tensor:
-    if isinstance(argument, Tensor):
-        return argument[0]
-    return {name: value[0] for name, value in argument.items()}
+def _each(tree: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """`function` of every tensor in a tensor, a dictionary or a tuple of them."""
+    if isinstance(tree, dict):
+        return {name: _each(value, function) for name, value in tree.items()}
+    if isinstance(tree, tuple):
+        return tuple(_each(value, function) for value in tree)
+    return function(tree)
+
+
+def _first(tensor: Tensor) -> Tensor:
+    return tensor[0]
+
+
+def _as_batch(tensor: Tensor) -> Tensor:
+    return tensor.unsqueeze(0)

@@ -4,7 +4,7 @@ A model is written for ONE task; `raymeta.inner` lifts it over a batch of tasks.
 (tables that are never trained) and no parameters.
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -51,6 +51,52 @@ class TaskModel(Protocol):
 
     def score(self, params: Params, shared: Params, candidates: Tensor | None) -> Tensor:
         """Scores of one task's candidates, `[C]` (indices `[C]`), or of all items, `[I]`."""
+        ...
+
+
+@runtime_checkable
+class SplitsBody(Protocol):
+    """A model that can compute what does not depend on the fast weights before the inner loop."""
+
+    def with_activations(
+        self, params: Params, examples: Examples, fast: frozenset[str]
+    ) -> Examples:
+        """`examples` of a batch of tasks, `[T, ...]`, and what their losses need of the body.
+
+        Losses of the result equal losses of `examples`, as long as only names in `fast` change.
+        """
+        ...
+
+
+@runtime_checkable
+class HasRows(Protocol):
+    """A model whose support is rows that an encoder of the support set can read."""
+
+    def rows(self, params: Params, examples: Examples) -> Tensor:
+        """What is known of each row of one task, target included, `[S, F]`."""
+        ...
+
+
+@runtime_checkable
+class HasLinearHead(Protocol):
+    """A model whose output is a linear layer of features: what a closed-form head solves for."""
+
+    @property
+    def head_weight(self) -> str:
+        """Name of the head's weight, `[C, D]`."""
+        ...
+
+    @property
+    def head_bias(self) -> str | None:
+        """Name of the head's bias, `[C]`, or None."""
+        ...
+
+    def features(self, params: Params, examples: Examples) -> Tensor:
+        """Inputs of the head for the rows of one task, `[S, D]`."""
+        ...
+
+    def targets(self, params: Params, examples: Examples) -> Tensor:
+        """What the head should give for the rows of one task, `[S, C]`; one-hot for classes."""
         ...
 
 
