@@ -23,7 +23,9 @@ Examples = dict[str, Tensor]
 For a recommender, support has: `item` int64 `[T, S]` catalogue index; `event_type` int64 `[T, S]`
 index into the artifact's event types; `count` float `[T, S]` how often the pair occurred;
 `value` float `[T, S]` (0 where unknown); `age_days` float `[T, S]` measured against the user's
-last event; `mask` bool `[T, S]`. Query has `item` and `mask` `[T, Q]`, and `value`.
+last event; `mask` bool `[T, S]`; and, where adapting sees user features, `user_index` int64 and
+`user_weight` float `[T, W]` (`raymeta.data.features`). Query has `item` and `mask` `[T, Q]`, and
+`value` (0 where unknown).
 For a plain module, `x`, `y` and `mask`.
 """
 

@@ -64,6 +64,9 @@ class DataConfig(StrictModel):
     max_support_events: PositiveInt = 512
     """Adapting sees the last so many events: the retained view, in training and serving alike."""
 
+    user_features: bool = False
+    """Adapting also sees the columns of the users table, as a model that reads them wants."""
+
     support_sizes: tuple[NonNegativeInt, ...] = (0, 1, 2, 3, 5, 10)
     """Support sizes of the evaluation curve, in units."""
 

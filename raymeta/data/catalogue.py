@@ -40,7 +40,7 @@ class Catalogue:
         # one more at the end, where -1 points: a search has no item and keeps none
         to_local = np.array([*(self.index_of.get(str(i), -1) for i in item_ids), -1], np.int64)
         local: History = replace(users.events, item=to_local[users.events.item])
-        return UserTasks(users.user_ids, users.offsets, local)
+        return replace(users, events=local)
 
 
 def catalogue_from_users(

@@ -42,6 +42,16 @@ def cut(
     return history.where(seen), later
 
 
+def latest_values(history: History, items: NDArray[np.int64]) -> NDArray[np.float32]:
+    """The value of the user's last event on each of `items` (ascending), NaN where unknown.
+
+    For items of a query this is a later value, since what comes last is never in the support.
+    """
+    order = np.argsort(history.item, kind="stable")
+    last = np.searchsorted(history.item[order], items, side="right") - 1
+    return history.value[order][last]
+
+
 def num_units(history: History, *, unit: Unit, positive_types: Sequence[int]) -> int:
     """How many visits, or distinct positive items of the catalogue, the history has."""
     if unit == "visits":

@@ -6,13 +6,14 @@ clock, or on who else is in the batch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raymeta.data.features import FeatureRow
 from raymeta.errors import DataError
 from raymeta.types import Examples
 
@@ -29,6 +30,7 @@ class History:
         timestamp_ms: UTC milliseconds.
         value: rating, quantity or price; NaN where unknown.
         visit: 0-based ordinal of the visit the event belongs to; -1 where visits are not known.
+        features: what the shop knows of the user beside events, encoded; None where nothing is.
     """
 
     item: NDArray[np.int64]
@@ -36,19 +38,21 @@ class History:
     timestamp_ms: NDArray[np.int64]
     value: NDArray[np.float32]
     visit: NDArray[np.int64]
+    features: FeatureRow | None = None
 
     @classmethod
-    def empty(cls) -> Self:
-        """A user of whom nothing is known."""
+    def empty(cls, features: FeatureRow | None = None) -> Self:
+        """A user without events."""
         none = np.empty(0, np.int64)
-        return cls(none, none, none, np.empty(0, np.float32), none)
+        return cls(none, none, none, np.empty(0, np.float32), none, features)
 
     def __len__(self) -> int:
         return len(self.item)
 
     def where(self, keep: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "History":
         """The events that `keep` (a mask, positions or a slice) selects."""
-        return History(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
+        arrays = [f.name for f in fields(self) if f.name != "features"]
+        return replace(self, **{name: getattr(self, name)[keep] for name in arrays})
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,13 @@ class SupportView:
     Attributes:
         max_events: only the last so many events of the catalogue's items count.
         event_types: indices of the types that count; the others are kept in the log only.
+        unknown_user: stands for the features of a user of whom none are known; None where adapting
+            sees no user features.
     """
 
     max_events: int
     event_types: tuple[int, ...]
+    unknown_user: FeatureRow | None = None
 
 
 def support_from_events(histories: Sequence[History], view: SupportView) -> Examples:
@@ -83,6 +90,10 @@ def support_from_events(histories: Sequence[History], view: SupportView) -> Exam
         for row, column in enumerate(columns):
             padded[row, : len(column[name])] = column[name]
         support[name] = torch.from_numpy(padded)
+    if view.unknown_user is not None:
+        rows = [history.features or view.unknown_user for history in histories]
+        support["user_index"] = torch.from_numpy(np.stack([row.index for row in rows]))
+        support["user_weight"] = torch.from_numpy(np.stack([row.weight for row in rows]))
     return support
 
 
@@ -119,17 +130,27 @@ def _support_rows(history: History, view: SupportView) -> dict[str, NDArray[np.g
     }
 
 
-def pad_items(items: Sequence[NDArray[np.int64]]) -> Examples:
-    """Pads lists of catalogue indices to `item` and `mask`, both `[T, Q]` with Q at least 1."""
+def pad_items(
+    items: Sequence[NDArray[np.int64]], values: Sequence[NDArray[np.float32]] | None = None
+) -> Examples:
+    """Pads lists of catalogue indices to `item` and `mask`, both `[T, Q]` with Q at least 1.
+
+    With `values` (ratings, say; NaN where unknown) also `value` `[T, Q]`, 0 where unknown.
+    """
     width = max([1, *map(len, items)])
     item = np.zeros((len(items), width), np.int64)
     mask = np.zeros((len(items), width), np.bool_)
-    for row, values in enumerate(items):
-        if (values < 0).any():
+    for row, indices in enumerate(items):
+        if (indices < 0).any():
             raise DataError(
                 f"Query row {row} holds an item outside the catalogue (index -1).",
                 remedy="Drop such items and count them before building a query.",
             )
-        item[row, : len(values)] = values
-        mask[row, : len(values)] = True
-    return {"item": torch.from_numpy(item), "mask": torch.from_numpy(mask)}
+        item[row, : len(indices)] = indices
+        mask[row, : len(indices)] = True
+    query = {"item": torch.from_numpy(item), "mask": torch.from_numpy(mask)}
+    if values is not None:
+        value = np.zeros(item.shape, np.float32)
+        value[mask] = np.nan_to_num(np.concatenate(values), nan=0.0)
+        query["value"] = torch.from_numpy(value)
+    return query

@@ -4,7 +4,7 @@ The columns of all users lie end to end in flat arrays; a history is a view into
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from raymeta.data.dataset_dir import versioned_manifest
 from raymeta.data.events import History
+from raymeta.data.features import EncodedFeatures
 from raymeta.errors import DataError
 
 FORMAT_VERSION = 1
@@ -28,11 +29,13 @@ class UserTasks(Sequence[History]):
         user_ids: `[U]` the shop's ids.
         offsets: `[U + 1]` where each user's events begin in `events`.
         events: all events end to end, each array `[E]`.
+        features: what is known of each user beside events, `[U]` records; None if not read.
     """
 
     user_ids: NDArray[np.str_]
     offsets: NDArray[np.int64]
     events: History
+    features: EncodedFeatures | None = None
 
     @property
     def histories(self) -> Sequence[History]:
@@ -49,7 +52,8 @@ class UserTasks(Sequence[History]):
     def __getitem__(self, row: int | slice) -> "History | UserTasks":
         if isinstance(row, slice):
             return self.take(np.arange(len(self))[row])
-        return self.events.where(slice(self.offsets[row], self.offsets[row + 1]))
+        history = self.events.where(slice(self.offsets[row], self.offsets[row + 1]))
+        return history if self.features is None else replace(history, features=self.features[row])
 
     def __iter__(self) -> Iterator[History]:
         return (self[row] for row in range(len(self)))
@@ -60,7 +64,10 @@ class UserTasks(Sequence[History]):
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         starts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         return UserTasks(
-            self.user_ids[rows], offsets, self.events.where(starts + np.arange(offsets[-1]))
+            self.user_ids[rows],
+            offsets,
+            self.events.where(starts + np.arange(offsets[-1])),
+            None if self.features is None else self.features.take(rows),
         )
 
     def shard(self, rank: int, world_size: int) -> "UserTasks":
@@ -70,7 +77,7 @@ class UserTasks(Sequence[History]):
     def keep_events(self, keep: NDArray[np.bool_]) -> "UserTasks":
         """The same users with only the events that the mask `[E]` selects."""
         kept_before = np.concatenate([[0], np.cumsum(keep)])
-        return UserTasks(self.user_ids, kept_before[self.offsets], self.events.where(keep))
+        return replace(self, offsets=kept_before[self.offsets], events=self.events.where(keep))
 
     def user_of_event(self) -> NDArray[np.int64]:
         """The row of each event's user, `[E]`."""

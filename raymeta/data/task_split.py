@@ -4,19 +4,21 @@ Everything that is counted (the catalogue, its filter) comes from the training u
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import yaml
 from numpy.typing import NDArray
 
 from raymeta.config.experiment import DataConfig
 from raymeta.data.catalogue import Catalogue, catalogue_from_users
 from raymeta.data.events import SupportView
+from raymeta.data.features import EncodedFeatures, FeatureVocab
+from raymeta.data.schema import FeatureSchema, load_feature_schema
 from raymeta.data.splits import UserSplit, split_users
 from raymeta.data.task_dataset import TaskDataset, UserTasks
 from raymeta.errors import DataError, LeakageError
@@ -29,6 +31,7 @@ class TaskSplit:
     Attributes:
         positive_types: indices of the event types that make an item relevant.
         view: what adapting sees of a history.
+        user_vocab: how user features are read, counted on training users; None if they are not.
     """
 
     catalogue: Catalogue
@@ -40,6 +43,7 @@ class TaskSplit:
     test: UserTasks
     locked: UserTasks
     dataset_sha256: str
+    user_vocab: FeatureVocab | None = None
 
 
 def load_task_split(data_dir: str | Path, config: DataConfig) -> TaskSplit:
@@ -68,25 +72,34 @@ def load_task_split(data_dir: str | Path, config: DataConfig) -> TaskSplit:
         train = train.keep_events(train.events.timestamp_ms < boundary_ms)
         validation = validation.keep_events(validation.events.timestamp_ms < boundary_ms)
     min_users = max(1, round(config.min_item_users * len(train) / len(users)))
-    items, kinds = _read_items(Path(data_dir))
+    schema = _read_schema(Path(data_dir))
     catalogue = catalogue_from_users(
         train,
         item_ids=tasks.item_ids,
-        items=items,
-        kinds=kinds,
+        items=_read_table(Path(data_dir), "item"),
+        kinds={name: kind.value for name, kind in schema.items.items() if kind != "ignore"},
         positive_types=positive,
         min_users=min_users,
     )
+    parts = {
+        "train": train,
+        "validation": validation,
+        "test": users.take(split.test),
+        "locked": users.take(split.locked),
+    }
+    vocab = None
+    if config.user_features:
+        table = _read_table(Path(data_dir), "user")
+        vocab = _count_users(table, schema, train.user_ids)
+        parts = {name: _with_features(part, table, vocab) for name, part in parts.items()}
     return TaskSplit(
         catalogue=catalogue,
         event_types=tasks.event_types,
         positive_types=positive,
-        view=SupportView(config.max_support_events, support),
-        train=catalogue.localise(train, tasks.item_ids),
-        validation=catalogue.localise(validation, tasks.item_ids),
-        test=catalogue.localise(users.take(split.test), tasks.item_ids),
-        locked=catalogue.localise(users.take(split.locked), tasks.item_ids),
+        view=SupportView(config.max_support_events, support, vocab.unknown if vocab else None),
+        **{name: catalogue.localise(part, tasks.item_ids) for name, part in parts.items()},
         dataset_sha256=str(tasks.manifest["dataset_sha256"]),
+        user_vocab=vocab,
     )
 
 
@@ -127,19 +140,46 @@ def _count_units(
     return np.bincount(pairs // width, minlength=len(users))
 
 
-def _read_items(data_dir: Path) -> tuple[pa.Table, dict[str, str]]:
-    """Item features, and the kind of each column as `schema.yaml` names it."""
-    path, schema_path = data_dir / "items.parquet", data_dir / "schema.yaml"
+def _read_table(data_dir: Path, of: str) -> pa.Table:
+    """`items.parquet` or `users.parquet`; a table without rows where there is none."""
+    path = data_dir / f"{of}s.parquet"
     if not path.is_file():
-        return pa.table({"item_id": pa.array([], pa.string())}), {}
-    table = pq.read_table(path)
-    schema = (
-        yaml.safe_load(schema_path.read_text(encoding="utf-8")) if schema_path.is_file() else {}
+        return pa.table({f"{of}_id": pa.array([], pa.string())})
+    return pq.read_table(path)
+
+
+def _read_schema(data_dir: Path) -> FeatureSchema:
+    """The kinds of feature columns; none where the data set names none."""
+    named = (data_dir / "schema.yaml").is_file()
+    return load_feature_schema(data_dir) if named else FeatureSchema()
+
+
+def _count_users(
+    table: pa.Table, schema: FeatureSchema, train_ids: NDArray[np.str_]
+) -> FeatureVocab:
+    """The vocabulary of user features, from the rows of training users."""
+    training = pc.is_in(table["user_id"], value_set=pa.array(train_ids.tolist(), pa.string()))
+    vocab = FeatureVocab.count(table.filter(training), schema.users)
+    if not vocab.fields:
+        raise DataError(
+            "data.user_features is set, but the data set knows nothing of its training users.",
+            remedy="Give a users table when preparing, or set data.user_features: false.",
+        )
+    return vocab
+
+
+def _with_features(users: UserTasks, table: pa.Table, vocab: FeatureVocab) -> UserTasks:
+    """The users with their rows of `table`, encoded; one without a row has unknown features."""
+    known = vocab.encode(table)
+    unknown = vocab.unknown
+    row = pc.index_in(pa.array(users.user_ids.tolist(), pa.string()), value_set=table["user_id"])
+    row = row.fill_null(len(known)).to_numpy(zero_copy_only=False).astype(np.int64)
+    features = EncodedFeatures(
+        np.vstack([known.index, unknown.index])[row],
+        np.vstack([known.weight, unknown.weight])[row],
+        known.unseen,
     )
-    declared = (schema or {}).get("items") or {}
-    columns = declared.get("columns", declared)
-    kinds = {str(k): str(v) for k, v in columns.items() if k in table.column_names}
-    return table, {name: kind for name, kind in kinds.items() if kind != "ignore"}
+    return replace(users, features=features)
 
 
 def _to_ms(date: str) -> int:
