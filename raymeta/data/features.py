@@ -91,7 +91,8 @@ class EncodedFeatures:
         width = self.index.shape[1]
         offsets = np.arange(len(self) + 1) * width
         entries = (self.weight.ravel(), self.index.ravel(), offsets)
-        matrix = sparse.csr_array(entries, shape=(len(self), num_rows))
+        # copied, since summing duplicates works in place
+        matrix = sparse.csr_array(entries, shape=(len(self), num_rows), copy=True)
         matrix.sum_duplicates()
         matrix.eliminate_zeros()
         return matrix
