@@ -7,6 +7,7 @@ same call again with the same folder goes on from the last checkpoint.
 import json
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,22 @@ import torch
 
 from raymeta import runtime
 from raymeta.config.experiment import ExperimentConfig
-from raymeta.errors import ConfigError, RaymetaError
+from raymeta.errors import RaymetaError
 from raymeta.train.checkpoint import FolderCheckpoints
 from raymeta.train.loop import Reporter, TrainResult, Worker
 from raymeta.train.outer import AllReduce, alone
 from raymeta.train.run import Silent, train_in_process
+from raymeta.train.run_folder import EXPERIMENT_FILE, claim_folder, exclusive
 
 METRICS_FILE = "metrics.jsonl"
-EXPERIMENT_FILE = "experiment.json"
 # progress is read from the run's folder so often
 POLL_S = 0.2
 # worker failures before a run gives up; it resumes from its checkpoint in between
 MAX_FAILURES = 2
 COLLECTIVE_TIMEOUT_S = 60
+# two commands in one folder are refused at once; the workers of a killed one end in seconds
+COMMAND_LOCK, WRITER_LOCK = ".command.lock", ".writer.lock"
+WRITER_WAIT_S = 30
 
 
 def fit(
@@ -48,7 +52,8 @@ def fit(
 
     Raises:
         ConfigError: `out_dir` holds a run with other settings.
-        ResourceError: the cluster has fewer CPUs or GPUs than the workers need.
+        ResourceError: the cluster has fewer CPUs or GPUs than the workers need, or another process
+            is training into `out_dir`.
     """
     out = Path(out_dir).absolute()
     with runtime.session(address) as _cluster:
@@ -56,7 +61,7 @@ def fit(
         needed = {"CPU": num_workers, **({"GPU": num_workers} if use_gpu else {})}
         runtime.require_resources(needed, purpose=f"training with {num_workers} workers")
         claim_folder(out, experiment)  # after the checks: a refused run leaves no folder
-        with _Tail(out / METRICS_FILE, reporter or Silent()):
+        with exclusive(out / COMMAND_LOCK), _Tail(out / METRICS_FILE, reporter or Silent()):
             outcome = _fit_on_ray(
                 experiment,
                 Path(data_dir).absolute(),
@@ -66,21 +71,6 @@ def fit(
             )
     curve = {int(size): value for size, value in outcome["curve"].items()}
     return TrainResult(outcome["score"], outcome["step"], curve, out / "artifact")
-
-
-def claim_folder(out: Path, experiment: ExperimentConfig) -> None:
-    """Notes the settings of a run in its folder; another run's folder is refused."""
-    settings = experiment.model_dump(mode="json")
-    path = out / EXPERIMENT_FILE
-    if path.is_file():
-        if json.loads(path.read_text(encoding="utf-8")) != settings:
-            raise ConfigError(
-                f"{out} holds a run with other settings.",
-                remedy="Choose another --out, or remove that folder.",
-            )
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(settings, indent=1), encoding="utf-8")
 
 
 def _fit_on_ray(
@@ -134,14 +124,16 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     out = Path(settings["out"])
-    result = train_in_process(
-        ExperimentConfig.parse(settings["experiment"], source=str(out / EXPERIMENT_FILE)),
-        Path(settings["data_dir"]),
-        reporter=_WorkerReporter(out / METRICS_FILE, rank=rank),
-        checkpoints=SharedCheckpoints(FolderCheckpoints(out / "checkpoints"), rank=rank),
-        out=out / "artifact",
-        worker=Worker(rank, world_size, _all_reduce(world_size)),
-    )
+    writes = exclusive(out / WRITER_LOCK, wait_s=WRITER_WAIT_S) if rank == 0 else nullcontext()
+    with writes:
+        result = train_in_process(
+            ExperimentConfig.parse(settings["experiment"], source=str(out / EXPERIMENT_FILE)),
+            Path(settings["data_dir"]),
+            reporter=_WorkerReporter(out / METRICS_FILE, rank=rank),
+            checkpoints=SharedCheckpoints(FolderCheckpoints(out / "checkpoints"), rank=rank),
+            out=out / "artifact",
+            worker=Worker(rank, world_size, all_reduce_over(world_size)),
+        )
     return {
         "score": result.best_score,
         "step": result.best_step,
@@ -166,7 +158,8 @@ class SharedCheckpoints:
             self._folder.save(step, write)
 
 
-def _all_reduce(world_size: int) -> AllReduce:
+def all_reduce_over(world_size: int) -> AllReduce:
+    """Sums a tensor over the workers of this Ray Train run, by the backend that it was given."""
     if world_size == 1:
         return alone
     import torch.distributed as dist
