@@ -5,7 +5,7 @@ MAML, Meta-SGD, CAVIA, iMAML, Reptile, a ridge head, a neural process are values
 module only puts one task's inner problem together, lifts it over tasks, and takes the gradient.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from raymeta.algorithms.starts import LearnedStart, Start
 from raymeta.inner.adapt import iterates, over_tasks
 from raymeta.inner.gradient import GradientMode, InnerProblem, last
 from raymeta.inner.rules import UpdateRule
-from raymeta.models.base import SplitsBody, TaskModel
+from raymeta.models.base import ReadsFeatures, SplitsBody, TaskModel
 from raymeta.types import Examples, MetaGradient, Params, TaskBatch, TaskState
 
 # Meta-parameters are one flat dictionary: the model's own names, and the rule's and the start's
@@ -74,7 +74,8 @@ class GradientBased:
             shared = self.model.shared(self._slow(parts))
 
             def one(task_support: Examples) -> Params:
-                return last(self._problem(parts, shared, task_support, task_support).descend(True))
+                problem = self._problem(parts, shared, task_support, task_support)
+                return {**self._given(parts, task_support), **last(problem.descend(True))}
 
             return over_tasks(one, self._with_activations(parts, support))
 
@@ -148,6 +149,7 @@ class GradientBased:
         self, parts: _Parts, shared: Params, support: Examples, query: Examples
     ) -> InnerProblem:
         """One task, ready to be adapted."""
+        parts = replace(parts, model={**parts.model, **self._given(parts, support)})
         start = self.start(parts.start, parts.model, self.fast, support)
         slow = self._slow(parts)
         objective = self.mode.objective(
@@ -166,6 +168,12 @@ class GradientBased:
                 first_order=first_order,
             ),
         )
+
+    def _given(self, parts: _Parts, support: Examples) -> Params:
+        """What one task's features say of its parameters."""
+        if isinstance(self.model, ReadsFeatures):
+            return self.model.given(parts.model, support)
+        return {}
 
     def _with_activations(self, parts: _Parts, examples: Examples) -> Examples:
         """What the fast weights do not change, computed once for all tasks, before the loop."""

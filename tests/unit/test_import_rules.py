@@ -75,6 +75,7 @@ ONLY_IN = {
         "raymeta.evaluation",
         "raymeta.data.collate",
         "raymeta.data.events",
+        "raymeta.data.worlds",
         "raymeta.train",
         "raymeta.experiments",
         "raymeta.serve",
