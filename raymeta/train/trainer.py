@@ -7,7 +7,6 @@ same call again with the same folder goes on from the last checkpoint.
 import json
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -86,7 +85,13 @@ def _fit_on_ray(
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import WorkerGroupError
 
-    trainer = TorchTrainer(
+    class Trainer(TorchTrainer):
+        """Leaves Ctrl-C to the caller, whose clean-up Ray Train's own answer to it would skip."""
+
+        def _register_sigint_handler(self, controller: Any) -> None:
+            pass
+
+    trainer = Trainer(
         _worker,
         train_loop_config={
             "experiment": experiment.model_dump(mode="json"),
@@ -106,7 +111,7 @@ def _fit_on_ray(
         ),
     )
     try:
-        outcome: dict[str, Any] = _beside_main_thread(trainer.fit).return_value
+        outcome: dict[str, Any] = trainer.fit().return_value
     except WorkerGroupError as error:
         # a person's mistake is one of ours, and reads the same from every worker
         for failure in error.worker_failures.values():
@@ -115,24 +120,6 @@ def _fit_on_ray(
                 raise cause from error
         raise
     return outcome
-
-
-def _beside_main_thread(work: Callable[[], Any]) -> Any:
-    """What `work` gives, run in a thread of its own.
-
-    In the main thread Ray Train would put its own answer to Ctrl-C in place, for good: it ends the
-    process without its clean-up. So a Ctrl-C is the caller's, here as everywhere.
-    """
-    outcome: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return outcome.result()
 
 
 def _worker(settings: dict[str, Any]) -> dict[str, Any]:
