@@ -62,9 +62,9 @@ class LearnedStart:
 class RidgeStart:
     """The head by ridge regression on the support (R2-D2).
 
-    Bertinetto et al. 2019, section 3.2: outputs are scale * (X W) + shift, with penalty, scale and
-    shift learned; features carry a column of ones, so that the bias is solved for as well (under
-    the same penalty; the paper has none of its own).
+    Bertinetto et al. 2019, section 3.2: outputs are scale * (X W), with penalty and scale learned.
+    Differs from the paper: features carry a column of ones, so that a bias is solved for under the
+    same penalty, in place of a learned shift of all outputs, which a softmax does not see.
 
     Args:
         model: a model with a linear head.
@@ -82,16 +82,14 @@ class RidgeStart:
         return {
             "log_penalty": like.new_tensor(self.penalty).log(),
             "scale": like.new_tensor(self.scale),
-            "shift": like.new_zeros(()),
         }
 
     def __call__(
         self, learned: Params, params: Params, fast: frozenset[str], support: Examples
     ) -> Params:
         x, y, mask = _regression(self.model, params, support)
-        solved = ridge(x, y, mask, learned["log_penalty"].exp())
-        solved = learned["scale"] * solved
-        return _head(self.model, params, fast, solved, shift=learned["shift"])
+        solved = learned["scale"] * ridge(x, y, mask, learned["log_penalty"].exp())
+        return _head(self.model, params, fast, solved)
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class LogisticStart:
         x, y, mask = _regression(self.model, params, support)
         penalty = learned["log_penalty"].exp()
         solved = logistic(x, y, mask, penalty, num_iterations=self.num_iterations)
-        return _head(self.model, params, fast, solved, shift=solved.new_zeros(()))
+        return _head(self.model, params, fast, solved)
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ class PrototypeStart:
         x, y, mask = _regression(self.model, params, support, ones=False)
         means = class_means(x, y, mask)
         solved = torch.cat([2.0 * means, -means.square().sum(1, keepdim=True)], 1).T
-        return _head(self.model, params, fast, solved, shift=means.new_zeros(()))
+        return _head(self.model, params, fast, solved)
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ class AmortisedHead:
         means = class_means(x, y, mask)
         start = torch.cat([2.0 * means, -means.square().sum(1, keepdim=True)], 1)
         solved = (start + _mlp(learned, means)).T
-        return _head(self.model, params, fast, solved, shift=means.new_zeros(()))
+        return _head(self.model, params, fast, solved)
 
 
 @dataclass(frozen=True)
@@ -247,15 +245,13 @@ def _regression(
     return x, y, support["mask"]
 
 
-def _head(
-    model: HasLinearHead, params: Params, fast: frozenset[str], solved: Tensor, *, shift: Tensor
-) -> Params:
+def _head(model: HasLinearHead, params: Params, fast: frozenset[str], solved: Tensor) -> Params:
     """The fast weights with the head's replaced by a solution `[D or D + 1, C]`."""
     weights = {name: params[name] for name in sorted(fast)}
     width = params[model.head_weight].shape[1]
     weights[model.head_weight] = solved[:width].T
     if model.head_bias is not None:
-        weights[model.head_bias] = solved[width] + shift
+        weights[model.head_bias] = solved[width]
     return weights
 
 

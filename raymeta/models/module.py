@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn import functional
 
 from raymeta.errors import ConfigError
 from raymeta.inner.losses import RowLoss, mean_loss, uncertainty_weighted
@@ -151,7 +150,8 @@ class ModuleModel:
         num_outputs, like = params[self.head_weight].shape[0], params[self.head_weight]
         if y.is_floating_point():
             return y.reshape(len(y), num_outputs).to(like.dtype)
-        return functional.one_hot(y, num_outputs).to(like.dtype)
+        classes = torch.arange(num_outputs, device=y.device)
+        return (y[:, None] == classes).to(like.dtype)
 
     def rows(self, params: Params, examples: Examples) -> Tensor:
         """Inputs and targets side by side, `[S, F]`."""

@@ -16,15 +16,21 @@ from raymeta.types import Examples, TaskBatch
 
 @dataclass(frozen=True)
 class TwoTribes:
-    """y = s * <direction, x> with a sign s a task, x standard normal.
+    """y = s * <direction, x> with a sign s a task and |direction| = 1, x standard normal.
 
-    The mean over tasks of the best unadapted squared error is |direction|^2 (predict 0); one row
-    tells the tribe.
+    The best unadapted squared error is 1 (predict 0); one row tells the tribe.
+
+    Args:
+        width: of x.
+        support_size: rows to adapt on.
+        query_size: rows to be judged on.
+        classify: y is the class 0 or 1, by the sign of the above; unadapted, half are wrong.
     """
 
     width: int = 4
     support_size: int = 5
     query_size: int = 10
+    classify: bool = False
 
     def sample(self, num_tasks: int, generator: torch.Generator) -> TaskBatch:
         sign = torch.randint(0, 2, (num_tasks, 1, 1), generator=generator) * 2.0 - 1.0
@@ -32,23 +38,28 @@ class TwoTribes:
 
         def draw(number: int) -> Examples:
             x = torch.randn(num_tasks, number, self.width, generator=generator)
-            return rows(x, sign * (x @ direction)[..., None])
+            return rows(x, _labels(sign * (x @ direction)[..., None], self.classify))
 
         return TaskBatch(draw(self.support_size), draw(self.query_size))
 
 
 @dataclass(frozen=True)
 class Null:
-    """x and y independent standard normals: the best squared error is 1, adapted or not."""
+    """x and y independent standard normals: the best squared error is 1, adapted or not.
+
+    With `classify`, y is an independent coin: half are wrong, adapted or not.
+    """
 
     width: int = 4
     support_size: int = 5
     query_size: int = 10
+    classify: bool = False
 
     def sample(self, num_tasks: int, generator: torch.Generator) -> TaskBatch:
         def draw(number: int) -> Examples:
             x = torch.randn(num_tasks, number, self.width, generator=generator)
-            return rows(x, torch.randn(num_tasks, number, 1, generator=generator))
+            y = torch.randn(num_tasks, number, 1, generator=generator)
+            return rows(x, _labels(y, self.classify))
 
         return TaskBatch(draw(self.support_size), draw(self.query_size))
 
@@ -105,3 +116,8 @@ class LinearGaussian:
         """Mean squared error of linear predictors `[T, F]` on each task's query rows, `[T]`."""
         predictions = query["x"] @ vectors[:, :, None]
         return (predictions - query["y"]).square().mean((1, 2))
+
+
+def _labels(values: Tensor, classify: bool) -> Tensor:
+    """Values `[T, S, 1]` as they are, or their signs as classes `[T, S]`."""
+    return (values[..., 0] > 0).long() if classify else values
