@@ -10,7 +10,14 @@
       ResourceError                the cluster cannot give what was asked for
       JobError                     a submitted job could not be reached or failed
       StoreError                   the event store is unreachable or of another version
-      UnknownUserError             a user that the store has never seen
+      RequestError                 a request to a service that it does not carry out
+        UnknownUserError           a user that the store has never seen
+        UnknownItemError           an item that the service does not know
+        ConflictError              an id was used before with another content
+        UnauthenticatedError       no key, or one that is not known
+        ForbiddenError             the key does not open this
+        RateLimitError             too many requests
+        NotServedError             the artifact cannot do what was asked
 
 Command-line exit codes and HTTP statuses are derived from this tree, in `raymeta.cli.main` and
 `raymeta.serve.ingress`; nothing else maps errors.
@@ -91,5 +98,48 @@ class StoreError(RaymetaError):
     """The event store cannot be reached, or holds a schema of another version."""
 
 
-class UnknownUserError(RaymetaError):
+class RequestError(RaymetaError):
+    """A service was asked for what it does not do for this caller, or not now."""
+
+
+class UnknownUserError(RequestError):
     """The store holds nothing of this user."""
+
+
+class UnknownItemError(RequestError):
+    """Neither the artifact nor the catalogue's changes hold this item."""
+
+
+class ConflictError(RequestError):
+    """An id or key was used before with another content."""
+
+
+class UnauthenticatedError(RequestError):
+    """The request has no API key, or one that is not known."""
+
+
+class ForbiddenError(RequestError):
+    """The API key does not open this route or tenant."""
+
+
+class RateLimitError(RequestError):
+    """The caller sends more than it may.
+
+    Attributes:
+        retry_after_s: when to try again.
+    """
+
+    def __init__(self, message: str, *, remedy: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(message, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild_rate_limit, (self.message, self.remedy, self.retry_after_s))
+
+
+def _rebuild_rate_limit(message: str, remedy: str, retry_after_s: float) -> RateLimitError:
+    return RateLimitError(message, remedy=remedy, retry_after_s=retry_after_s)
+
+
+class NotServedError(RequestError):
+    """The artifact that would answer was not trained for what was asked."""

@@ -53,6 +53,43 @@ class SqliteStoreConfig(StrictModel):
     """How long a write waits for another replica's before the request is refused with 503."""
 
 
+class RedisStoreConfig(StrictModel):
+    """A Redis server, shared by the replicas of any number of machines.
+
+    Its `appendonly yes` and `appendfsync always` make acknowledged events outlive a crash.
+    """
+
+    kind: Literal["redis"] = "redis"
+    """The store's kind."""
+
+    url: str | None = None
+    """E.g. `redis://host:6379/0`. Not given: the environment variable RAYMETA_REDIS_URL of the
+    replicas, which keeps a password out of what Serve shows."""
+
+    prefix: Name = "raymeta"
+    """Of every key."""
+
+    timeout_s: PositiveFloat = 2.0
+    """How long connecting and each answer may take."""
+
+
+class PostgresStoreConfig(StrictModel):
+    """A PostgreSQL database, shared by the replicas of any number of machines."""
+
+    kind: Literal["postgres"] = "postgres"
+    """The store's kind."""
+
+    url: str | None = None
+    """E.g. `postgresql://host/shop`. Not given: the environment variable RAYMETA_POSTGRES_URL of
+    the replicas, which keeps a password out of what Serve shows."""
+
+    db_schema: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] = "raymeta"
+    """Holds the tables; made where missing."""
+
+    timeout_s: PositiveFloat = 2.0
+    """How long connecting and each statement may take."""
+
+
 class MemoryStoreConfig(StrictModel):
     """Events in the memory of one replica: lost when it ends. For trials and tests."""
 
@@ -60,11 +97,46 @@ class MemoryStoreConfig(StrictModel):
     """The store's kind."""
 
 
-StoreConfig = Annotated[SqliteStoreConfig | MemoryStoreConfig, Field(discriminator="kind")]
+StoreConfig = Annotated[
+    SqliteStoreConfig | RedisStoreConfig | PostgresStoreConfig | MemoryStoreConfig,
+    Field(discriminator="kind"),
+]
+
+
+class RetentionConfig(StrictModel):
+    """What a store keeps, and for how long."""
+
+    events: PositiveInt = 4096
+    """Events kept a user; older ones go, while what the user has seen stays known."""
+
+    user_days: PositiveInt | None = None
+    """A user without an event for so many days is forgotten; not given: never."""
+
+    event_id_days: PositiveInt = 90
+    """An event sent again within so many days counts once; a tombstone stands as long."""
+
+    idempotency_days: PositiveInt = 2
+    """A request sent again with its Idempotency-Key within so many days gets its first answer."""
+
+    @model_validator(mode="after")
+    def _tombstones_outlive_ids(self) -> Self:
+        if self.user_days is not None and self.user_days < self.event_id_days:
+            raise ValueError(
+                f"user_days {self.user_days} is less than event_id_days {self.event_id_days}: an "
+                "erased user's late events could come back"
+            )
+        return self
+
+
+class AccessConfig(StrictModel):
+    """Who may call."""
+
+    keys_file: str
+    """YAML file of keys, each with name, sha256, scopes and tenants; every replica reads it."""
 
 
 class LimitsConfig(StrictModel):
-    """What a request may ask for; more is refused with 413 or 422."""
+    """What a request may ask for; more is refused with 413, 422 or 429."""
 
     max_body_bytes: PositiveInt = 1 << 20
     """Bytes of a request body."""
@@ -75,11 +147,35 @@ class LimitsConfig(StrictModel):
     max_recommendations: PositiveInt = 500
     """Items an answer (`n`)."""
 
+    max_candidates: PositiveInt = 1000
+    """Items given to be ranked."""
+
     max_excluded: PositiveInt = 10_000
     """Ids in `exclude`."""
 
+    max_items: PositiveInt = 1000
+    """Items in one change of the catalogue."""
+
+    max_feature_bytes: PositiveInt = 16 << 10
+    """Features of one user or item, as JSON."""
+
     max_future_s: NonNegativeInt = 86_400
     """How far an event's timestamp may lie ahead of the server's clock."""
+
+    deadline_s: PositiveFloat = 5.0
+    """A request that takes longer is answered with 408."""
+
+    store_read_timeout_s: PositiveFloat = 1.0
+    """A recommendation waits so long for the store, and then answers for anybody."""
+
+    requests_per_s_per_key: PositiveFloat | None = None
+    """Requests a second of one API key, over all replicas: each allows its share."""
+
+    events_per_s_per_user: PositiveFloat | None = None
+    """Events a second of one user, over all replicas: each allows its share."""
+
+    burst_s: PositiveFloat = 10.0
+    """A rate may be used up to so many seconds at once."""
 
 
 class ReplicaConfig(StrictModel):
@@ -113,9 +209,11 @@ class ServingConfig(StrictModel):
     store: StoreConfig = SqliteStoreConfig()
     """Where events are kept."""
 
-    retained_events: PositiveInt = 4096
-    """Events kept a user; older ones go, while what the user has seen and which events were
-    already taken stay known."""
+    retention: RetentionConfig = RetentionConfig()
+    """What the store keeps."""
+
+    access: AccessConfig | None = None
+    """Who may call; not given: everybody, which is refused on an address that others reach."""
 
     state_cache_bytes: NonNegativeInt = 256 << 20
     """Adapted states that a replica keeps in memory; 0 adapts at each request."""
@@ -128,6 +226,10 @@ class ServingConfig(StrictModel):
 
     replicas: ReplicaConfig = ReplicaConfig()
     """The processes that answer."""
+
+    last_good_file: str | None = None
+    """Where replicas note the models that they could load, so that one that restarts while a bad
+    artifact is declared answers with those. Not given: beside the SQLite file, otherwise none."""
 
     @model_validator(mode="after")
     def _memory_is_not_shared(self) -> Self:

@@ -5,27 +5,34 @@ replicas. Leaves what a request does to `service`, and starting Serve to `local`
 """
 
 import asyncio
+import contextlib
 import logging
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from fastapi import FastAPI
 from ray import serve
+from ray.serve.config import RequestRouterConfig
 
-from raymeta.config.serving import ModelTable, ServingConfig, StoreConfig
-from raymeta.errors import RaymetaError, StoreError
+from raymeta.config.serving import ModelTable, ServingConfig
+from raymeta.errors import RaymetaError
 from raymeta.runtime import num_alive_nodes
+from raymeta.serve import last_good
+from raymeta.serve.access import Keys, require_keys_on
 from raymeta.serve.ingress import create_app
-from raymeta.serve.service import Service, load_models
-from raymeta.serve.user_events.base import EventStore
-from raymeta.serve.user_events.memory import MemoryEventStore
-from raymeta.serve.user_events.sqlite import SqliteEventStore
+from raymeta.serve.models import Maker, TenantModels, load_models
+from raymeta.serve.service import Service
+from raymeta.serve.user_events.opening import open_store
 
 logger = logging.getLogger(__name__)
 
 DEPLOYMENT_NAME = "Recommender"
+MAINTENANCE_S = 600.0
+
+# Only Serve's own proxy asks it; HAProxy hashes the same header itself. Cache affinity, no more: a
+# user whose replica is busy or gone is answered by another.
+_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
 def build_app(args: dict[str, Any]) -> serve.Application:
@@ -46,6 +53,10 @@ def build_app(args: dict[str, Any]) -> serve.Application:
         max_queued_requests=replicas.max_queued_requests,
         user_config=config.model_table() if config.tenants else None,
         ray_actor_options={"num_cpus": replicas.num_cpus},
+        request_router_config=RequestRouterConfig(
+            request_router_class=_ROUTER,
+            request_router_kwargs={"num_virtual_nodes": 100, "num_fallback_replicas": 2},
+        ),
         graceful_shutdown_wait_loop_s=0.2,  # requests last milliseconds
         graceful_shutdown_timeout_s=10.0,
         max_constructor_retry_count=2,  # what is wrong with an artifact stays wrong
@@ -57,66 +68,78 @@ class RecommenderReplica:
     """One process behind the endpoint: its store connection, its models, its state cache."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        self._config = ServingConfig.parse(settings, source="args")
-        threads = self._config.replicas.torch_threads
+        self._config = config = ServingConfig.parse(settings, source="args")
+        keys = Keys() if config.access is None else Keys.read(config.access.keys_file)
+        require_keys_on(_listening_host(), has_keys=bool(keys))
+        threads = config.replicas.torch_threads
         torch.set_num_threads(threads)
-        self._executor = ThreadPoolExecutor(
+        executor = ThreadPoolExecutor(
             1,
             thread_name_prefix="adapt",
             initializer=torch.set_num_threads,  # OpenMP counts per calling thread
             initargs=(threads,),
         )
-        self._store = _open_store(self._config.store, self._config.retained_events)
+        self._maker = Maker(executor, max_batch=config.max_batch_users)
+        self._store = open_store(config.store, config.retention, num_nodes=num_alive_nodes())
         self._service = Service(
             self._store,
-            durable=self._config.store.kind != "memory",
-            limits=self._config.limits,
-            state_cache_bytes=self._config.state_cache_bytes,
+            self._maker,
+            keys=keys,
+            limits=config.limits,
+            retention=config.retention,
+            state_cache_bytes=config.state_cache_bytes,
+            rate_share=1.0 / config.replicas.num_replicas,
         )
         self._has_models = False
+        self._maintenance: asyncio.Task[None] | None = None
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Loads the artifacts of a `ModelTable`, then answers with them.
 
-        A replica that already answers keeps its models where the new ones cannot be loaded: to
-        raise would take it down, and with it the service. `/readyz` says which models answer.
+        Where they cannot be loaded, a replica that already answers keeps its models, and one that
+        starts takes those that answered last: to raise would take it down, and with it the
+        service. `/readyz` says which models answer.
         """
+        place = last_good.place_of(self._config)
         try:
             table = ModelTable.parse(user_config, source="user_config")
-            models = await asyncio.to_thread(
-                load_models, table, config=self._config, executor=self._executor
-            )
+            models = await self._load(table)
         except RaymetaError as error:
-            if not self._has_models:
+            if self._has_models:
+                logger.error("The models stay as they were: %s", error)
+                return
+            table_before = last_good.noted(place)
+            if table_before is None:
                 raise
-            logger.error("The models stay as they were: %s", error)
-            return
+            logger.error("The models that answered last answer on: %s", error)
+            models = await self._load(table_before)
+        else:
+            last_good.note(table, place)
         self._service.use(models)
         self._has_models = True
+        if self._maintenance is None:
+            self._maintenance = asyncio.create_task(self._maintain())
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(
-            self._service,
-            max_body_bytes=self._config.limits.max_body_bytes,
-            request_id_header=False,
-        )
+        return create_app(self._service, request_id_header=False)
 
     def __del__(self) -> None:
         if store := getattr(self, "_store", None):
             store.close()
 
+    async def _load(self, table: ModelTable) -> dict[str, TenantModels]:
+        return await asyncio.to_thread(load_models, table, config=self._config, maker=self._maker)
 
-def _open_store(config: StoreConfig, retained_events: int) -> EventStore:
-    if config.kind == "memory":
-        return MemoryEventStore(retained_events=retained_events)
-    if (nodes := num_alive_nodes()) > 1:
-        # each node would have a file of its own, and users would fork in silence
-        raise StoreError(
-            f"The store kind 'sqlite' belongs to one machine; this cluster has {nodes}.",
-            remedy="Serve from a cluster of one machine.",
-        )
-    return SqliteEventStore(
-        os.path.expanduser(config.path),
-        retained_events=retained_events,
-        busy_timeout_s=config.busy_timeout_s,
-    )
+    async def _maintain(self) -> None:
+        while True:
+            await asyncio.sleep(MAINTENANCE_S)
+            # a store that is down now is swept the next time
+            with contextlib.suppress(RaymetaError):
+                await self._service.maintain()
+
+
+def _listening_host() -> str:
+    """The address that Serve listens on, where it can be told; this machine's own otherwise."""
+    from ray.serve.context import _get_global_client
+
+    return str(_get_global_client().http_config.host)

@@ -17,13 +17,16 @@ from typing import Any
 from raymeta import runtime
 from raymeta.config.serving import (
     DEFAULT,
+    AccessConfig,
     MemoryStoreConfig,
     ReplicaConfig,
     ServingConfig,
     SqliteStoreConfig,
+    StoreConfig,
     TenantConfig,
 )
 from raymeta.errors import ResourceError
+from raymeta.serve.access import Keys, require_keys_on
 
 logger = logging.getLogger(__name__)
 
@@ -43,17 +46,20 @@ def serve_artifact(
     host: str = "127.0.0.1",
     port: int = 8000,
     num_replicas: int = 1,
-    store: str | Path | None = SqliteStoreConfig().path,
+    store: str | Path | StoreConfig | None = SqliteStoreConfig().path,
+    keys_file: str | Path | None = None,
     address: str | None = None,
 ) -> Iterator[str]:
     """Serves one artifact for the length of a `with`; gives the base URL once it is ready.
 
     Args:
         artifact: its folder.
-        host: address to listen on; one that others reach is open to them, without a key.
+        host: address to listen on; one that others reach needs `keys_file`.
         port: where to listen.
         num_replicas: processes that answer.
-        store: the SQLite file of the events; None keeps them in memory (one replica only).
+        store: the SQLite file of the events, or another store's settings; None keeps events in
+            memory (one replica only).
+        keys_file: the API keys; anybody may call without one.
         address: of a running Ray cluster; one is started on this machine if not given.
 
     Raises:
@@ -68,9 +74,10 @@ def serve_artifact(
     config = ServingConfig.parse(
         {
             "tenants": {DEFAULT: TenantConfig(variants={DEFAULT: str(Path(artifact).absolute())})},
-            "store": MemoryStoreConfig()
-            if store is None
-            else SqliteStoreConfig(path=str(Path(store).absolute())),
+            "store": _store_config(store),
+            "access": None
+            if keys_file is None
+            else AccessConfig(keys_file=str(Path(keys_file).absolute())),
             "replicas": ReplicaConfig(num_replicas=num_replicas),
         },
         source="serve_artifact",
@@ -88,6 +95,9 @@ def serving(
     Paths in `config` must be absolute: replicas start in another folder.
     """
     _require_artifacts(config)
+    # read here, so that a wrong file is refused before anything starts
+    keys = Keys() if config.access is None else Keys.read(config.access.keys_file)
+    require_keys_on(host, has_keys=bool(keys))
     if address is None:
         runtime.require_free_port(host, port)
     with runtime.session(address) as cluster:
@@ -186,6 +196,14 @@ def _require_artifacts(config: ServingConfig) -> ModelVersions:
         }
         for name, tenant in config.tenants.items()
     }
+
+
+def _store_config(store: str | Path | StoreConfig | None) -> StoreConfig:
+    if store is None:
+        return MemoryStoreConfig()
+    if isinstance(store, (str, Path)):
+        return SqliteStoreConfig(path=str(Path(store).absolute()))
+    return store
 
 
 def _remove() -> None:

@@ -1,15 +1,16 @@
-"""One artifact at work: from a user's record to adapted state to a ranked list, in process.
+"""One model at work: from a user's record to adapted state to a list of items, in process.
 
 Concurrent users are adapted in one batched call of the artifact's `adapt`, in a worker thread, so
-the event loop stays free. Leaves where records come from, and keeping states, to `service`.
+the event loop stays free. Leaves where records come from, and keeping states, to `answers`, and
+how a list is chosen from scores to `policy`.
 
-Shapes: T users in a batch, I items in the catalogue.
+Shapes: T users in a batch, I items of the model, C candidates, G groups of events.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,23 +18,45 @@ import torch
 from torch import Tensor
 
 from raymeta.data.events import History, support_from_events
-from raymeta.errors import AdaptationError
+from raymeta.errors import AdaptationError, NotServedError
 from raymeta.serve.batching import Gatherer
+from raymeta.serve.item_table import ItemFilter, ItemTable
+from raymeta.serve.policy import Slot, Wish, choose
 from raymeta.serve.states import AdaptedUser
 from raymeta.serve.user_events.base import StoredEvent, UserRecord
 from raymeta.types import TaskState
 
 if TYPE_CHECKING:
     from raymeta.artifact import Artifact
+    from raymeta.data.features import FeatureRow
+
+MAX_EXPLAINED = 32
+"""Groups of events whose effect is measured: the latest; each costs an adaptation."""
+
+MAX_REASONS = 3
+"""Reasons given an item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What the user's events on one item, of one type, did to a score."""
+
+    item_id: str
+    event_type: str
+    effect: float
 
 
 @dataclass(frozen=True, slots=True)
 class RankedItem:
-    """One item of an answer: its id, its adapted score, and its score for anybody."""
+    """One item of an answer: its id, its adapted score, its score for anybody, and how it came
+    there."""
 
     item_id: str
     score: float
     prior_score: float
+    propensity: float | None = None
+    pinned: bool = False
+    reasons: tuple[Effect, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +68,63 @@ class Ranking:
 
 
 @dataclass(frozen=True, slots=True)
-class _Query:
+class Query:
+    """What is asked of a recommender for one user.
+
+    Attributes:
+        wish: how the list is chosen.
+        exclude: item ids to leave out; unknown ones are ignored.
+        exclude_seen: leave out the items that the user has seen.
+        exclude_bought: leave out those with a purchase among the retained events.
+        filter: what items must pass.
+        candidates: rank these items only, whatever the user has seen; None for all.
+        explain: measure what moved each item; the user must be given as a record.
+    """
+
+    wish: Wish
+    exclude: Sequence[str] = ()
+    exclude_seen: bool = True
+    exclude_bought: bool = False
+    filter: ItemFilter = ()
+    candidates: tuple[int, ...] | None = None
+    explain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
     user: UserRecord | AdaptedUser
-    n: int
-    exclude: Sequence[str]
-    exclude_seen: bool
+    query: Query
 
 
 class Recommender:
-    """Adapts users to one artifact and ranks its catalogue for them.
+    """Adapts users to one artifact and ranks its items for them.
 
     Args:
-        artifact: as `load_artifact` gives it.
+        artifact: as `load_artifact` gives it, with the shop's new items.
+        items: what can be asked of its items.
         executor: one thread; all tensor work of the process happens in it.
         max_batch: users in one batched `adapt` at most.
+        generator: draws for exploration; used in the executor's thread alone.
 
     Raises:
         AdaptationError: the artifact has no finite scores for a user without events.
     """
 
-    def __init__(self, artifact: "Artifact", *, executor: Executor, max_batch: int) -> None:
-        self._artifact = artifact
+    def __init__(
+        self,
+        artifact: "Artifact",
+        items: ItemTable,
+        *,
+        executor: Executor,
+        max_batch: int,
+        generator: np.random.Generator,
+    ) -> None:
+        self.artifact = artifact
+        self.items = items
+        self._generator = generator
         self._gatherer = Gatherer(self._rank_batch, executor=executor, max_batch=max_batch)
         self._type_index = {name: index for index, name in enumerate(artifact.event_types)}
+        self._vectors_ID = artifact.algorithm.tables().get("item_vectors")
         support = support_from_events([History.empty()], artifact.view)
         state = _detached(artifact.algorithm.adapt(artifact.meta_params, support))
         self._prior_I = self._score(state)[0]
@@ -77,48 +134,54 @@ class Recommender:
                 "not finite.",
                 remedy="Train it again; its meta-parameters are unusable.",
             )
-        self.prior = AdaptedUser(state, seen=(), num_support=0)
+        self.prior = AdaptedUser(state, seen=(), bought=(), num_support=0)
         """A user of whom nothing is known."""
 
     @property
     def model_version(self) -> str:
-        return self._artifact.model_version
+        return self.artifact.model_version
 
     @property
-    def event_types(self) -> tuple[str, ...]:
-        return self._artifact.event_types
+    def catalogue_version(self) -> int:
+        return self.items.version
 
-    def num_support(self, record: UserRecord) -> int:
-        """How many of the record's events `adapt` would see."""
-        support = support_from_events([self._history(record.events)], self._artifact.view)
-        return int(support["count"].sum())
+    def require(self, query: Query) -> None:
+        """Refuses what this model cannot do.
 
-    async def rank(
-        self,
-        user: UserRecord | AdaptedUser,
-        *,
-        n: int,
-        exclude: Sequence[str] = (),
-        exclude_seen: bool = True,
-    ) -> Ranking:
-        """The best `n` items for a user, adapted first unless that was done already.
+        Raises:
+            NotServedError: diversity without item vectors.
+            DataError: a filter by a feature that no item has.
+        """
+        self.items.require(query.filter)
+        if query.wish.diversity > 0.0 and self._vectors_ID is None:
+            raise NotServedError(
+                f"The model {self.model_version} has no item vectors to tell items apart by.",
+                remedy="Ask without diversity, or serve a model that has them.",
+            )
+
+    def adapted_alone(self, record: UserRecord) -> AdaptedUser:
+        """The user's state, outside any batch; for reading it back."""
+        return self._adapt_records([record])[0]
+
+    async def rank(self, user: UserRecord | AdaptedUser, query: Query) -> Ranking:
+        """The items that a query asks for, the user adapted first unless that was done already.
 
         A user whom `adapt` or `score` gives values that are not finite is ranked by the prior.
         """
-        return await self._gatherer.submit(_Query(user, n, exclude, exclude_seen))
+        return await self._gatherer.submit(_Work(user, query))
 
     # --- in the worker thread
 
-    def _rank_batch(self, queries: Sequence[_Query]) -> list[Ranking]:
-        users = self._adapt([query.user for query in queries])
-        rankings: list[Ranking | None] = [None] * len(queries)
+    def _rank_batch(self, batch: Sequence[_Work]) -> list[Ranking]:
+        users = self._adapt([work.user for work in batch])
+        rankings: list[Ranking | None] = [None] * len(batch)
         for rows in _rows_by_shape(users):
             stacked = {
                 name: torch.cat([users[row].state[name] for row in rows])
                 for name in users[rows[0]].state
             }
             for row, scores_I in zip(rows, self._score(stacked), strict=True):
-                rankings[row] = self._rank_one(users[row], scores_I, queries[row])
+                rankings[row] = self._rank_one(users[row], scores_I, batch[row])
         return [ranking for ranking in rankings if ranking is not None]
 
     def _adapt(self, users: Sequence[UserRecord | AdaptedUser]) -> list[AdaptedUser]:
@@ -128,64 +191,169 @@ class Recommender:
         return [next(adapted) if isinstance(user, UserRecord) else user for user in users]
 
     def _adapt_records(self, records: Sequence[UserRecord]) -> list[AdaptedUser]:
-        histories = [self._history(record.events) for record in records]
-        support = support_from_events(histories, self._artifact.view)
+        support = support_from_events([self._history(r) for r in records], self.artifact.view)
         num_support = support["count"].sum(dim=1).long().tolist()
         try:
-            states = _detached(self._artifact.algorithm.adapt(self._artifact.meta_params, support))
+            states = _detached(self.artifact.algorithm.adapt(self.artifact.meta_params, support))
         except AdaptationError:
             if len(records) > 1:
                 raise  # each is then tried alone, and only the one that fails gets the prior
             return [self._unadapted(records[0])]
         return [
-            # cloned: a view would keep the whole batch in memory as long as one of its users
-            AdaptedUser({name: v[row : row + 1].clone() for name, v in states.items()}, seen, count)
-            for row, (seen, count) in enumerate(
-                zip(map(self._seen, records), num_support, strict=True)
+            AdaptedUser(
+                # cloned: a view would keep the whole batch in memory as long as one of its users
+                {name: v[row : row + 1].clone() for name, v in states.items()},
+                seen=self._indices(record.seen_items),
+                bought=self._indices(_bought(record)),
+                num_support=num_support[row],
             )
+            for row, record in enumerate(records)
         ]
 
-    def _score(self, state: TaskState) -> Tensor:
+    def _score(self, state: TaskState, candidates: Tensor | None = None) -> Tensor:
         with torch.no_grad():
-            return self._artifact.algorithm.score(self._artifact.meta_params, state)
+            algorithm, params = self.artifact.algorithm, self.artifact.meta_params
+            return algorithm.score(params, state, candidates)
 
-    def _rank_one(self, user: AdaptedUser, scores_I: Tensor, query: _Query) -> Ranking:
+    def _rank_one(self, user: AdaptedUser, scores_I: Tensor, work: _Work) -> Ranking:
+        query = work.query
         if not bool(torch.isfinite(scores_I).all()):
-            user = AdaptedUser(self.prior.state, user.seen, num_support=0, adapted=False)
+            user = replace(user, state=self.prior.state, num_support=0, adapted=False)
             scores_I = self._prior_I
-        index_of = self._artifact.catalogue.index_of
+        slots = choose(
+            self._allowed(user, scores_I, query),
+            query.wish,
+            vectors_ID=self._vectors_ID,
+            generator=self._generator,
+        )
+        indices = [slot.index for slot in slots]
+        scores, priors = scores_I[indices].tolist(), self._prior_I[indices].tolist()
+        effects: list[tuple[Effect, ...]] | list[None] = [None] * len(slots)
+        if query.explain:
+            effects = self._effects(work.user, indices)
+        return Ranking(
+            user,
+            [
+                self._ranked(slot, *values)
+                for slot, *values in zip(slots, scores, priors, effects, strict=True)
+            ],
+        )
+
+    def _ranked(
+        self, slot: Slot, score: float, prior: float, reasons: tuple[Effect, ...] | None
+    ) -> RankedItem:
+        item_id = self.artifact.catalogue.item_ids[slot.index]
+        return RankedItem(item_id, score, prior, slot.propensity, slot.pinned, reasons)
+
+    def _allowed(self, user: AdaptedUser, scores_I: Tensor, query: Query) -> Tensor:
+        """The scores, `-inf` where an item may not be shown."""
+        if query.candidates is not None:
+            allowed_I = torch.full_like(scores_I, -torch.inf)
+            chosen = list(query.candidates)
+            allowed_I[chosen] = scores_I[chosen]
+            return allowed_I
+        index_of = self.artifact.catalogue.index_of
         left_out = [index_of[item_id] for item_id in query.exclude if item_id in index_of]
+        left_out += self.items.closed
         if query.exclude_seen:
             left_out += user.seen
-        if left_out:
+        if query.exclude_bought:
+            left_out += user.bought
+        if query.filter:
+            scores_I = scores_I.masked_fill(~self.items.mask(query.filter), -torch.inf)
+        elif left_out:
             scores_I = scores_I.clone()
+        if left_out:
             scores_I[left_out] = -torch.inf
-        scores, indices = torch.topk(scores_I, min(query.n, len(scores_I)))
-        priors = self._prior_I[indices].tolist()
-        item_ids = self._artifact.catalogue.item_ids
-        items = [
-            RankedItem(item_ids[index], score, prior)
-            for index, score, prior in zip(indices.tolist(), scores.tolist(), priors, strict=True)
-            if score != -np.inf
+        return scores_I
+
+    def _effects(
+        self, user: UserRecord | AdaptedUser, indices: Sequence[int]
+    ) -> list[tuple[Effect, ...]]:
+        """For each item, the scores that go with each group of events, largest first.
+
+        A group is the events on one item of one type: `adapt` sees them as one row. Its effect is
+        the score less that of the user adapted without it (leave one out).
+        """
+        assert isinstance(user, UserRecord)
+        groups = self._groups(user)
+        if not groups or not indices:
+            return [()] * len(indices)
+        without = [
+            replace(user, events=tuple(e for e in user.events if _group(e) != group))
+            for group in groups
         ]
-        return Ranking(user, items)
+        support = support_from_events(
+            [self._history(record) for record in (user, *without)], self.artifact.view
+        )
+        states = _detached(self.artifact.algorithm.adapt(self.artifact.meta_params, support))
+        candidates = torch.tensor(indices).expand(len(without) + 1, -1)
+        full_C, *without_GC = self._score(states, candidates).tolist()
+        explained = []
+        for column, full in enumerate(full_C):
+            effects = [
+                Effect(group[0] or "", group[1], full - scores[column])
+                for group, scores in zip(groups, without_GC, strict=True)
+            ]
+            effects.sort(key=lambda effect: -abs(effect.effect))
+            explained.append(tuple(effects[:MAX_REASONS]))
+        return explained
+
+    def _groups(self, record: UserRecord) -> list[tuple[str | None, str]]:
+        """The groups of events that `adapt` sees, the latest first."""
+        counted = {self.artifact.event_types[index] for index in self.artifact.view.event_types}
+        known = self.artifact.catalogue.index_of
+        groups = [
+            _group(event)
+            for event in reversed(record.events)
+            if event.event_type in counted and event.item_id in known
+        ]
+        return list(dict.fromkeys(groups))[:MAX_EXPLAINED]
 
     def _unadapted(self, record: UserRecord) -> AdaptedUser:
-        return AdaptedUser(self.prior.state, self._seen(record), num_support=0, adapted=False)
+        return AdaptedUser(
+            self.prior.state,
+            seen=self._indices(record.seen_items),
+            bought=self._indices(_bought(record)),
+            num_support=0,
+            adapted=False,
+        )
 
-    def _seen(self, record: UserRecord) -> tuple[int, ...]:
-        index_of = self._artifact.catalogue.index_of
-        return tuple(sorted(index_of[i] for i in record.seen_items if i in index_of))
+    def _indices(self, item_ids: frozenset[str]) -> tuple[int, ...]:
+        index_of = self.artifact.catalogue.index_of
+        return tuple(sorted(index_of[i] for i in item_ids if i in index_of))
 
-    def _history(self, events: Sequence[StoredEvent]) -> History:
-        index_of = self._artifact.catalogue.index_of
+    def _history(self, record: UserRecord) -> History:
+        index_of: Callable[[str | None, int], int] = self.artifact.catalogue.index_of.get  # type: ignore[assignment]
+        events = record.events
         return History(
-            item=np.array([index_of.get(e.item_id, -1) for e in events], np.int64),
+            item=np.array([index_of(e.item_id, -1) for e in events], np.int64),
             event_type=np.array([self._type_index.get(e.event_type, -1) for e in events], np.int64),
             timestamp_ms=np.array([e.timestamp_ms for e in events], np.int64),
             value=np.array([np.nan if e.value is None else e.value for e in events], np.float32),
             visit=np.full(len(events), -1, np.int64),
+            features=self._features(record),
         )
+
+    def _features(self, record: UserRecord) -> "FeatureRow | None":
+        vocab = self.artifact.user_vocab
+        if vocab is None or not record.features:
+            return None
+        reads = {field.column for field in vocab.fields}
+        known = {name: value for name, value in record.features.items() if name in reads}
+        return vocab.encode(vocab.table([known]))[0]
+
+
+def _group(event: StoredEvent) -> tuple[str | None, str]:
+    return event.item_id, event.event_type
+
+
+def _bought(record: UserRecord) -> frozenset[str]:
+    return frozenset(
+        event.item_id
+        for event in record.events
+        if event.event_type == "purchase" and event.item_id is not None
+    )
 
 
 def _detached(state: TaskState) -> TaskState:

@@ -1,29 +1,36 @@
 """Every event store keeps the same promises; a new one is one row of `STORES`."""
 
 import asyncio
-import os
-import signal
-import sqlite3
-import stat
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from raymeta.errors import StoreError
-from raymeta.serve.user_events.base import SCHEMA_VERSION, EventStore, StoredEvent, UserRecord
+from raymeta.errors import ConfigError, ConflictError, StoreError
+from raymeta.serve.user_events.base import (
+    DAY_MS,
+    MAX_RANKINGS,
+    AppendResult,
+    EventStore,
+    IdempotencyKey,
+    ItemChange,
+    LoggedRanking,
+    Retention,
+    StoredEvent,
+    UserRecord,
+    UserVersion,
+)
 from raymeta.serve.user_events.memory import MemoryEventStore
-from raymeta.serve.user_events.sqlite import SqliteEventStore
+from raymeta.serve.user_events.sqlite import open_sqlite
+from tests.helpers.clocks import Clock
+from tests.helpers.servers import Servers
 
-RETAINED = 5
-STORES: dict[str, Callable[[Path], EventStore]] = {
-    "memory": lambda path: MemoryEventStore(retained_events=RETAINED),
-    "sqlite": lambda path: SqliteEventStore(path / "events.sqlite", retained_events=RETAINED),
-}
+RETENTION = Retention(
+    events=5, user_ttl_ms=100 * DAY_MS, event_id_ttl_ms=30 * DAY_MS, idempotency_ttl_ms=DAY_MS
+)
+STORES = ("memory", "sqlite", "redis", pytest.param("postgres", marks=pytest.mark.slow))
 ResultT = TypeVar("ResultT")
 
 
@@ -31,22 +38,53 @@ def run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
     return asyncio.run(work)
 
 
-def event(event_id: str, item_id: str = "a", at: int = 0, **values: Any) -> StoredEvent:
+def event(event_id: str, item_id: str | None = "a", at: int = 0, **values: Any) -> StoredEvent:
     return StoredEvent(
         event_id, item_id, values.pop("event_type", "purchase"), timestamp_ms=at, **values
     )
 
 
-@pytest.fixture(params=STORES, ids=str)
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EventStore]:
-    opened = STORES[request.param](tmp_path)
+def append(
+    store: EventStore,
+    tenant: str,
+    user_id: str,
+    events: Sequence[StoredEvent],
+    *,
+    received_ms: int = 10**12,
+    key: IdempotencyKey | None = None,
+) -> AppendResult:
+    return run(store.append(tenant, user_id, events, received_ms=received_ms, key=key))
+
+
+def open_store(kind: str, path: Path, clock: Clock, servers: Servers) -> EventStore:
+    if kind == "memory":
+        return MemoryEventStore(retention=RETENTION, now_ms=clock)
+    if kind == "sqlite":
+        return open_sqlite(path / "events.sqlite", retention=RETENTION, now_ms=clock)
+    if kind == "redis":
+        return servers.redis().open(path.name, retention=RETENTION, now_ms=clock)
+    return servers.postgres().open(path.name, retention=RETENTION, now_ms=clock)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(10**12)
+
+
+@pytest.fixture(params=STORES)
+def store(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock, servers: Servers
+) -> Iterator[EventStore]:
+    opened = open_store(request.param, tmp_path, clock, servers)
     yield opened
     opened.close()
 
 
 def test_an_unknown_user_is_empty_and_not_an_error(store: EventStore) -> None:
     assert run(store.read("t", "nobody")) == UserRecord()
-    assert run(store.version("t", "nobody")) == 0
+    assert run(store.version("t", "nobody")) == UserVersion(0, 0)
+    assert run(store.rankings("t", "nobody")) == ()
+    assert run(store.user_ids("t", after="", limit=9)) == []
     run(store.check())
 
 
@@ -61,59 +99,102 @@ def test_what_was_appended_is_read_whole(store: EventStore) -> None:
         ranking_id="r",
         position=3,
         propensity=0.25,
+        timestamp_given=False,
     )
-    result = run(store.append("t", "u", [written]))
+    result = append(store, "t", "u", [written])
     record = run(store.read("t", "u"))
-    assert (result.state_version, result.accepted, result.duplicates) == (1, 1, 0)
+    assert result == AppendResult(1, accepted=1, duplicates=0)
     assert record.events == (written,)
     assert record.seen_items == {"item"}
     assert record.num_events == 1
+    assert record.version == run(store.version("t", "u")) == UserVersion(1, 10**12)
 
 
 def test_the_version_grows_only_with_what_is_added(store: EventStore) -> None:
     versions = [
-        run(store.append("t", "u", events)).state_version
+        append(store, "t", "u", events).state_version
         for events in ([event("1")], [event("1")], [], [event("2"), event("3")])
     ]
     assert versions == [1, 1, 1, 2]
-    assert run(store.version("t", "u")) == 2
+    assert run(store.version("t", "u")).number == 2
 
 
-def test_a_repeated_event_id_is_a_duplicate_within_and_across_appends(store: EventStore) -> None:
-    first = run(store.append("t", "u", [event("1", "a"), event("1", "b"), event("2", "c")]))
-    again = run(store.append("t", "u", [event("2", "z"), event("3", "d")]))
+def test_a_repeated_event_is_a_duplicate_within_and_across_appends(store: EventStore) -> None:
+    first = append(store, "t", "u", [event("1", "a"), event("1", "a"), event("2", "c")])
+    again = append(store, "t", "u", [event("2", "c"), event("3", "d")])
     assert (first.accepted, first.duplicates) == (2, 1)
     assert (again.accepted, again.duplicates) == (1, 1)
     assert [e.item_id for e in run(store.read("t", "u")).events] == ["a", "c", "d"]
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"item_id": "b"},
+        {"at": 1},
+        {"event_type": "cart"},
+        {"value": 1.0},
+        {"query": "q"},
+        {"position": 0},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_an_event_id_with_another_content_is_refused_with_all_beside_it(
+    store: EventStore, other: dict[str, Any]
+) -> None:
+    append(store, "t", "u", [event("1", "a")])
+    with pytest.raises(ConflictError, match="'1'"):
+        append(store, "t", "u", [event("2", "c"), event("1", **other)])
+    with pytest.raises(ConflictError, match="'3'"):
+        append(store, "t", "u", [event("3", "a"), event("3", **other)])
+    assert [e.event_id for e in run(store.read("t", "u")).events] == ["1"]
+
+
+def test_a_time_that_the_caller_did_not_give_is_no_content(store: EventStore) -> None:
+    append(store, "t", "u", [event("1", at=5, timestamp_given=False)])
+    again = append(store, "t", "u", [event("1", at=9, timestamp_given=False)])
+    assert again.duplicates == 1
+    assert [e.timestamp_ms for e in run(store.read("t", "u")).events] == [5]
+
+
+def test_a_search_has_no_item_and_is_not_seen(store: EventStore) -> None:
+    written = event("1", None, event_type="search", query="shoes")
+    append(store, "t", "u", [written])
+    record = run(store.read("t", "u"))
+    assert (record.events, record.seen_items) == ((written,), frozenset())
+
+
 def test_users_and_tenants_never_share(store: EventStore) -> None:
-    run(store.append("t", "u", [event("1", "a")]))
-    run(store.append("t", "v", [event("1", "b")]))
-    run(store.append("s", "u", [event("1", "c")]))
+    append(store, "t", "u", [event("1", "a")])
+    append(store, "t", "v", [event("1", "b")])
+    append(store, "s", "u", [event("1", "c")])
+    run(store.put_features("s", "u", {"age": 3}, replace=True))
     read = {key: run(store.read(*key)).seen_items for key in [("t", "u"), ("t", "v"), ("s", "u")]}
     assert read == {("t", "u"): {"a"}, ("t", "v"): {"b"}, ("s", "u"): {"c"}}
+    assert run(store.read("t", "u")).features == {}
+    assert run(store.user_ids("t", after="", limit=9)) == ["u", "v"]
 
 
 def test_events_come_in_time_order_however_they_arrived(store: EventStore) -> None:
-    run(store.append("t", "u", [event("1", "b", at=5), event("2", "c", at=1)]))
-    run(store.append("t", "u", [event("3", "a", at=5), event("4", "a", at=5, event_type="cart")]))
-    assert [e.event_id for e in run(store.read("t", "u")).events] == ["2", "4", "3", "1"]
+    append(store, "t", "u", [event("1", "b", at=5), event("2", "c", at=1)])
+    append(store, "t", "u", [event("3", "a", at=5), event("4", "a", at=5, event_type="cart")])
+    append(store, "t", "u", [event("5", None, at=5, event_type="search")])
+    assert [e.event_id for e in run(store.read("t", "u")).events] == ["2", "5", "4", "3", "1"]
 
 
 def test_only_the_last_events_are_retained_but_ids_and_seen_items_stay(store: EventStore) -> None:
     for number in range(8):
-        run(store.append("t", "u", [event(str(number), f"item{number}", at=number)]))
-    late = run(store.append("t", "u", [event("late", "old", at=-1), event("0", "item0", at=0)]))
+        append(store, "t", "u", [event(str(number), f"item{number}", at=number + 1)])
+    late = append(store, "t", "u", [event("late", "old", at=0), event("0", "item0", at=1)])
     record = run(store.read("t", "u"))
-    assert [e.timestamp_ms for e in record.events] == [3, 4, 5, 6, 7]
+    assert [e.timestamp_ms for e in record.events] == [4, 5, 6, 7, 8]
     assert record.seen_items == {"old", *(f"item{n}" for n in range(8))}
     assert record.num_events == 9
     assert (late.accepted, late.duplicates) == (1, 1)
 
 
 def test_an_impression_is_kept_but_not_seen(store: EventStore) -> None:
-    run(store.append("t", "u", [event("1", "shown", event_type="impression")]))
+    append(store, "t", "u", [event("1", "shown", event_type="impression")])
     record = run(store.read("t", "u"))
     assert record.num_events == 1
     assert record.seen_items == frozenset()
@@ -124,9 +205,8 @@ def test_concurrent_appends_to_one_user_keep_every_event_once(store: EventStore)
     accepted: list[int] = []
 
     async def send(worker: int) -> None:
-        results = await asyncio.gather(
-            *(store.append("t", "u", [event(f"{worker // 2}-{n}", at=n)]) for n in range(25))
-        )
+        sent = (event(f"{worker // 2}-{n}", at=n) for n in range(25))
+        results = await asyncio.gather(*(store.append("t", "u", [e], received_ms=1) for e in sent))
         accepted.append(sum(r.accepted for r in results))
 
     threads = [threading.Thread(target=lambda w=w: run(send(w))) for w in range(4)]
@@ -141,156 +221,212 @@ def test_concurrent_appends_to_one_user_keep_every_event_once(store: EventStore)
 
 
 def test_text_of_any_script_and_odd_characters_survives(store: EventStore) -> None:
-    written = event("é\x00'; --", "商品\U0001f6d2", query='"%_\\')
-    run(store.append("täñant", "Ωuser\n", [written]))
-    assert run(store.read("täñant", "Ωuser\n")).events == (written,)
+    written = event("é'; --", "商品\U0001f6d2", query='"%_\\?%s')
+    append(store, "täñant", "Ωuser\n:*", [written])
+    run(store.put_features("täñant", "Ωuser\n:*", {"größe": "ä'\"", "list": []}, replace=True))
+    record = run(store.read("täñant", "Ωuser\n:*"))
+    assert record.events == (written,)
+    assert record.features == {"größe": "ä'\"", "list": []}
 
 
-def test_closing_twice_is_safe(store: EventStore) -> None:
-    store.close()
-    store.close()
+# --- idempotency keys
 
 
-# --- what only a store on disk can promise
+def key(name: str, body: str = "body") -> IdempotencyKey:
+    return IdempotencyKey(name, body.encode())
 
 
-def sqlite_store(path: Path) -> SqliteEventStore:
-    return SqliteEventStore(path / "events.sqlite", retained_events=RETAINED)
+def test_a_request_sent_again_with_its_key_gets_its_first_answer(store: EventStore) -> None:
+    first = append(store, "t", "u", [event("1"), event("2")], key=key("k"))
+    append(store, "t", "u", [event("3")])
+    again = append(store, "t", "u", [event("1"), event("2")], key=key("k"))
+    assert first == AppendResult(1, accepted=2, duplicates=0)
+    assert again == AppendResult(1, accepted=2, duplicates=0, replayed=True)
+    assert run(store.read("t", "u")).num_events == 3
+    assert append(store, "other", "u", [event("1")], key=key("k")).replayed is False
 
 
-def test_two_openings_of_one_file_see_each_others_events(tmp_path: Path) -> None:
-    one, other = sqlite_store(tmp_path), sqlite_store(tmp_path)
-    run(one.append("t", "u", [event("1")]))
-    assert run(other.append("t", "u", [event("1"), event("2")])).state_version == 2
-    assert run(one.version("t", "u")) == 2
-    one.close()
-    other.close()
-
-
-def test_a_process_killed_after_the_answer_loses_nothing(tmp_path: Path) -> None:
-    script = f"""
-import asyncio, os, signal
-from pathlib import Path
-from raymeta.serve.user_events.base import StoredEvent
-from raymeta.serve.user_events.sqlite import SqliteEventStore
-store = SqliteEventStore(Path({str(tmp_path)!r}) / "events.sqlite", retained_events=5)
-asyncio.run(store.append("t", "u", [StoredEvent("1", "a", "purchase", 0)]))
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    path = os.pathsep.join(sys.path)
-    ended = subprocess.run(
-        [sys.executable, "-c", script], env={**os.environ, "PYTHONPATH": path}, check=False
-    )
-    assert ended.returncode == -signal.SIGKILL
-    store = sqlite_store(tmp_path)
+def test_a_key_for_another_request_or_user_is_refused(store: EventStore) -> None:
+    append(store, "t", "u", [event("1")], key=key("k"))
+    for user, body in (("u", "another body"), ("v", "body")):
+        with pytest.raises(ConflictError, match="'k'"):
+            append(store, "t", user, [event("9")], key=key("k", body))
     assert run(store.read("t", "u")).num_events == 1
-    store.close()
+    assert run(store.read("t", "v")).num_events == 0
 
 
-def test_it_flushes_to_disk_before_it_answers(tmp_path: Path) -> None:
-    store = sqlite_store(tmp_path)
-    full = 2
-    assert store._writing.execute("PRAGMA synchronous").fetchone() == (full,)
-    assert store._writing.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-    store.close()
+def test_a_key_is_free_again_after_its_time(store: EventStore, clock: Clock) -> None:
+    append(store, "t", "u", [event("1")], key=key("k"))
+    clock.advance(RETENTION.idempotency_ttl_ms + 1)
+    assert append(store, "t", "u", [event("2")], key=key("k", "another body")).accepted == 1
 
 
-def test_appends_that_wait_together_are_committed_together(tmp_path: Path) -> None:
-    store = sqlite_store(tmp_path)
-    commits: list[str] = []
-    store._writing.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
-    blocker = sqlite3.connect(tmp_path / "events.sqlite", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")  # holds the first append, so that the others gather
-
-    async def send() -> None:
-        appends = [
-            asyncio.ensure_future(store.append("t", f"u{n}", [event("1")])) for n in range(9)
-        ]
-        await asyncio.sleep(0.2)
-        blocker.execute("ROLLBACK")
-        await asyncio.gather(*appends)
-
-    run(send())
-    blocker.close()
-    assert 1 <= len(commits) <= 2
-    store.close()
+# --- features
 
 
-def test_one_append_that_cannot_be_stored_fails_alone(tmp_path: Path) -> None:
-    store = sqlite_store(tmp_path)
-
-    async def send() -> list[object]:
-        bad = event("1", "\ud800")  # half a surrogate pair has no UTF-8 form
-        appends = (store.append("t", f"u{n}", [bad if n == 3 else event("1")]) for n in range(6))
-        return await asyncio.gather(*appends, return_exceptions=True)
-
-    results = run(send())
-    assert [isinstance(result, StoreError) for result in results].index(True) == 3
-    assert sum(run(store.version("t", f"u{n}")) for n in range(6)) == 5
-    store.close()
+def test_features_are_replaced_merged_and_removed(store: EventStore) -> None:
+    values = {"age": 30, "score": 1.0, "tags": ["a", "b"], "country": "DE"}
+    assert run(store.put_features("t", "u", values, replace=True)) == 1
+    assert run(store.read("t", "u")).features == values
+    assert run(store.put_features("t", "u", {"age": 31, "tags": None}, replace=False)) == 2
+    assert run(store.read("t", "u")).features == {"age": 31, "score": 1.0, "country": "DE"}
+    assert run(store.put_features("t", "u", {"x": True}, replace=True)) == 3
+    assert run(store.read("t", "u")).features == {"x": True}
+    assert run(store.put_features("t", "u", {}, replace=True)) == 4
+    assert run(store.read("t", "u")).features == {}
 
 
-def test_a_schema_of_another_version_is_refused(tmp_path: Path) -> None:
-    sqlite_store(tmp_path).close()
-    with sqlite3.connect(tmp_path / "events.sqlite") as connection:
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-    connection.close()
-    with pytest.raises(StoreError, match=f"schema version {SCHEMA_VERSION + 1}"):
-        sqlite_store(tmp_path)
+# --- rankings
 
 
-def test_a_database_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "events.sqlite") as connection:
-        connection.execute("CREATE TABLE theirs (x)")
-    connection.close()
-    with pytest.raises(StoreError, match="another program"):
-        sqlite_store(tmp_path)
-    with sqlite3.connect(tmp_path / "events.sqlite") as connection:
-        assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
-    connection.close()
+def test_the_last_rankings_are_kept_without_a_new_version(store: EventStore) -> None:
+    logged = [
+        LoggedRanking(f"r{n}", n, "model", (("a", 0.25), ("b", 0.5)))
+        for n in range(MAX_RANKINGS + 2)
+    ]
+    append(store, "t", "u", [event("1")])
+
+    async def log() -> None:
+        for ranking in logged:
+            await store.log_ranking("t", "u", ranking)
+
+    run(log())
+    assert run(store.rankings("t", "u")) == tuple(logged[2:])
+    assert run(store.version("t", "u")).number == 1
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "events.sqlite").write_text("user,item\n" * 100)
-    with pytest.raises(StoreError, match="not a database"):
-        sqlite_store(tmp_path)
+# --- erasure
 
 
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="cannot be made"):
-        SqliteEventStore(tmp_path / "file" / "events.sqlite", retained_events=1)
+def test_an_erased_user_is_empty_and_the_version_goes_on(store: EventStore) -> None:
+    append(store, "t", "u", [event("1"), event("2")], key=key("k"))
+    run(store.put_features("t", "u", {"age": 1}, replace=True))
+    run(store.log_ranking("t", "u", LoggedRanking("r", 1, "m", ())))
+    erasure = run(store.erase("t", "u", at_ms=100))
+    record = run(store.read("t", "u"))
+    assert (erasure.generation, erasure.num_events) == (1, 2)
+    assert erasure.state_version == record.state_version == 3
+    assert (record.events, record.seen_items, record.num_events) == ((), frozenset(), 0)
+    assert (record.features, record.generation, record.is_known) == ({}, 1, False)
+    assert run(store.rankings("t", "u")) == ()
+    assert run(store.user_ids("t", after="", limit=9)) == []
 
 
-def test_none_but_the_owner_can_read_the_file(tmp_path: Path) -> None:
-    before = os.umask(0)
-    try:
-        store = sqlite_store(tmp_path)
-        run(store.append("t", "u", [event("1")]))
-        modes = {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    finally:
-        os.umask(before)
-    store.close()
-    assert modes == {0o600}
+def test_no_event_of_before_an_erasure_comes_back(store: EventStore) -> None:
+    append(store, "t", "u", [event("1", "a", at=50)], received_ms=60)
+    run(store.erase("t", "u", at_ms=100))
+    again = append(store, "t", "u", [event("1", "a", at=50)], received_ms=200)
+    queued = append(store, "t", "u", [event("2", "b", at=99)], received_ms=200)
+    in_flight = append(store, "t", "u", [event("3", "c", at=150)], received_ms=100)
+    no_time = event("1", "a", at=50, timestamp_given=True)
+    assert (again.accepted, again.duplicates) == (0, 1)
+    assert (queued.accepted, queued.erased) == (0, 1)
+    assert (in_flight.accepted, in_flight.erased) == (0, 1)
+    assert append(store, "t", "u", [no_time], received_ms=300).duplicates == 1
+    assert run(store.read("t", "u")).num_events == 0
 
 
-def test_a_write_that_another_process_blocks_too_long_is_refused(tmp_path: Path) -> None:
-    store = SqliteEventStore(tmp_path / "events.sqlite", retained_events=5, busy_timeout_s=0.1)
-    blocker = sqlite3.connect(tmp_path / "events.sqlite", isolation_level=None)
-    blocker.execute("BEGIN IMMEDIATE")
-    with pytest.raises(StoreError, match=r"busy for more than 0\.1 s"):
-        run(store.append("t", "u", [event("1")]))
+def test_a_visitor_who_shops_on_starts_anew(store: EventStore) -> None:
+    append(store, "t", "u", [event("1", "a", at=50)])
+    run(store.erase("t", "u", at_ms=100))
+    new = append(store, "t", "u", [event("2", "b", at=101)], received_ms=101)
+    record = run(store.read("t", "u"))
+    assert new == AppendResult(3, accepted=1, duplicates=0)
+    assert (record.num_events, record.seen_items, record.generation) == (1, {"b"}, 1)
+    assert run(store.erase("t", "u", at_ms=200)).generation == 2
+
+
+def test_an_unknown_user_can_be_erased_before_a_late_event_arrives(store: EventStore) -> None:
+    assert run(store.erase("t", "u", at_ms=100)).generation == 1
+    assert append(store, "t", "u", [event("1", at=90)], received_ms=150).erased == 1
+    assert run(store.read("t", "u")).is_known is False
+
+
+# --- expiry
+
+
+def test_a_user_is_forgotten_after_its_time_and_starts_another_epoch(
+    store: EventStore, clock: Clock
+) -> None:
+    append(store, "t", "u", [event("1", "a")])
+    before = run(store.version("t", "u"))
+    clock.advance(100 * DAY_MS)
+    assert run(store.read("t", "u")).num_events == 1
+    clock.advance(1)
     assert run(store.read("t", "u")) == UserRecord()
-    blocker.execute("ROLLBACK")
-    blocker.close()
-    assert run(store.append("t", "u", [event("1")])).accepted == 1
-    store.close()
+    assert run(store.version("t", "u")) == UserVersion(0, 0)
+    assert run(store.user_ids("t", after="", limit=9)) == []
+    assert append(store, "t", "u", [event("1", "b")]).accepted == 1
+    after = run(store.version("t", "u"))
+    assert (after.number, after.epoch_ms) == (1, clock.at_ms)
+    assert after != before
+    assert run(store.read("t", "u")).seen_items == {"b"}
 
 
-def test_a_closed_store_says_so(tmp_path: Path) -> None:
-    store = sqlite_store(tmp_path)
+def test_sweeping_removes_what_has_expired_and_nothing_else(
+    store: EventStore, clock: Clock
+) -> None:
+    append(store, "t", "erased", [event("1")])
+    run(store.erase("t", "erased", at_ms=100))
+    append(store, "t", "stays", [event("1", "a")])
+    assert run(store.sweep()) == 0
+    clock.advance(31 * DAY_MS)
+    append(store, "t", "stays", [event("2", "b")])
+    assert run(store.sweep()) >= 2  # the tombstone, and the first event id of the other
+    assert append(store, "t", "erased", [event("1", at=1)]).accepted == 1
+    assert append(store, "t", "stays", [event("2", "b")]).duplicates == 1
+    assert append(store, "t", "stays", [event("1", "another")]).accepted == 1
+    assert run(store.read("t", "stays")).num_events == 3
+    clock.advance(101 * DAY_MS)
+    run(store.sweep())
+    assert run(store.user_ids("t", after="", limit=9)) == []
+
+
+def test_a_tombstone_that_falls_before_the_ids_it_guards_is_refused() -> None:
+    with pytest.raises(ConfigError, match="before event ids"):
+        Retention(events=1, user_ttl_ms=DAY_MS, event_id_ttl_ms=DAY_MS + 1)
+
+
+# --- listing and the catalogue
+
+
+def test_users_are_listed_in_pages(store: EventStore) -> None:
+    for name in ("b", "ä", "a", "c"):
+        append(store, "t", name, [event("1")])
+    run(store.put_features("t", "features only", {"x": 1}, replace=True))
+    first = run(store.user_ids("t", after="", limit=2))
+    rest = run(store.user_ids("t", after=first[-1], limit=9))
+    assert (first, rest) == (["a", "b"], ["c", "features only", "ä"])
+
+
+def test_items_are_versioned_together_and_read_by_version(store: EventStore) -> None:
+    one = ItemChange("a", {"price": 1.5, "tags": [], "name": "Ä"}, available=False)
+    other = ItemChange("b", {}, deleted=True)
+    assert run(store.put_items("t", [one, other])) == 1
+    assert run(store.put_items("t", [ItemChange("a", {"price": 2.0})])) == 2
+    assert run(store.put_items("s", [ItemChange("z")])) == 1
+    changes = run(store.item_changes("t", after=0))
+    assert [(c.item_id, c.version) for c in changes] == [("b", 1), ("a", 2)]
+    assert (changes[0].deleted, changes[1].features, changes[1].available) == (
+        True,
+        {"price": 2.0},
+        True,
+    )
+    assert [c.item_id for c in run(store.item_changes("t", after=1))] == ["a"]
+    append(store, "t", "u", [event("1")])
+    assert (
+        run(store.read("t", "u")).version.catalogue == run(store.version("t", "u")).catalogue == 2
+    )
+    assert run(store.version("t", "nobody")) == UserVersion(catalogue=2)
+    assert run(store.read("t", "nobody")) == UserRecord(UserVersion(catalogue=2))
+
+
+def test_closing_twice_is_safe_and_a_closed_store_says_so(store: EventStore) -> None:
     store.close()
+    store.close()
+    if isinstance(store, MemoryEventStore):
+        return
     with pytest.raises(StoreError, match="closed"):
-        run(store.append("t", "u", [event("1")]))
+        append(store, "t", "u", [event("1")])
     with pytest.raises(StoreError, match="closed"):
         run(store.read("t", "u"))

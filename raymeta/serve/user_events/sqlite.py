@@ -1,155 +1,75 @@
 """Events in an SQLite file: durable without a service, shared by the replicas of one machine.
 
 Write-ahead log with `synchronous=FULL`, so an acknowledged event outlives the process and a power
-cut. A write costs one flush of the disk, so appends that arrive while one is flushing are taken
-together into the next transaction: a lone append never waits for company. All SQL runs in two
-threads of the store, one that writes and one that reads, each with its own connection.
+cut. Leaves threads and transactions to `engine`, statements to `sql`.
 """
 
-import asyncio
 import contextlib
 import os
-import queue
 import sqlite3
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from raymeta.errors import RaymetaError, StoreError
-from raymeta.serve.user_events.base import SCHEMA_VERSION, AppendResult, StoredEvent, UserRecord
+from raymeta.serve.user_events import sql
+from raymeta.serve.user_events.base import SCHEMA_VERSION, Retention, id_digest
+from raymeta.serve.user_events.engine import SqlEventStore
 
 APPLICATION_ID = 0x7261796D  # "raym", in the file's header: tells our files from other databases
 
-MAX_GROUP = 256
-"""Appends in one transaction at most: keeps the others' wait for the lock short."""
-
-_EVENT_COLUMNS = ", ".join(field.name for field in fields(StoredEvent))
-
-_SCHEMA = f"""
-CREATE TABLE users (
-    user_key INTEGER PRIMARY KEY,
-    tenant TEXT NOT NULL,
-    user_id TEXT NOT NULL,
-    state_version INTEGER NOT NULL DEFAULT 0,
-    num_events INTEGER NOT NULL DEFAULT 0,
-    UNIQUE (tenant, user_id)
-) STRICT;
-CREATE TABLE events (
-    user_key INTEGER NOT NULL,
-    sequence INTEGER NOT NULL,
-    event_id TEXT NOT NULL,
-    item_id TEXT NOT NULL,
-    event_type TEXT NOT NULL,
-    timestamp_ms INTEGER NOT NULL,
-    value REAL,
-    visit_id TEXT,
-    query TEXT,
-    ranking_id TEXT,
-    position INTEGER,
-    propensity REAL,
-    PRIMARY KEY (user_key, timestamp_ms, item_id, event_type, sequence)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE taken_event_ids (
-    user_key INTEGER NOT NULL, event_id TEXT NOT NULL, PRIMARY KEY (user_key, event_id)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE seen_items (
-    user_key INTEGER NOT NULL, item_id TEXT NOT NULL, PRIMARY KEY (user_key, item_id)
-) STRICT, WITHOUT ROWID;
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
-
-_FIND_USER = (
-    "SELECT user_key, state_version, num_events FROM users WHERE tenant = ? AND user_id = ?"
+_DIALECT = sql.Dialect(
+    key="INTEGER PRIMARY KEY",
+    integer="INTEGER",
+    real="REAL",
+    text="TEXT",
+    blob="BLOB",
+    strict=" STRICT",
+    without_rowid=" STRICT, WITHOUT ROWID",
 )
-_ORDER_DOWN = "timestamp_ms DESC, item_id DESC, event_type DESC, sequence DESC"
-
-ResultT = TypeVar("ResultT")
 
 
-@dataclass(frozen=True, slots=True)
-class _Append:
-    tenant: str
-    user_id: str
-    events: Sequence[StoredEvent]
-    answer: Future[AppendResult]
-
-
-class SqliteEventStore:
+def open_sqlite(
+    path: str | Path,
+    *,
+    retention: Retention,
+    busy_timeout_s: float = 5.0,
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+) -> SqlEventStore:
     """An `EventStore` in one file.
 
     Args:
         path: the database file; it and its folder are made where missing, readable by the owner.
-        retained_events: how many events are kept a user, at least 1.
-        busy_timeout_s: how long a write waits for another process's.
+        retention: what bounds the store.
+        busy_timeout_s: how long a change waits for another process's.
+        now_ms: the clock that expiry is measured by.
 
     Raises:
-        StoreError: the file cannot be opened, is no event store, or has a schema of another
-            version.
+        StoreError: the file cannot be opened, is no event store, or has a newer schema.
     """
+    database = SqliteDatabase(Path(path).absolute(), busy_timeout_s=busy_timeout_s)
+    return SqlEventStore(database, retention=retention, now_ms=now_ms)
 
-    def __init__(
-        self, path: str | Path, *, retained_events: int, busy_timeout_s: float = 5.0
-    ) -> None:
-        self._path = Path(path).absolute()
-        self._retained_events = retained_events
+
+class SqliteDatabase:
+    """The file, for `engine`."""
+
+    durable = True
+    # more would only wait for one another: the interpreter's lock is held between page reads
+    num_readers = 1
+    answer_timeout_s = None
+
+    def __init__(self, path: Path, *, busy_timeout_s: float) -> None:
+        self._path = path
         self._busy_timeout_s = busy_timeout_s
-        self._closed = False
-        self._closing = threading.Lock()
+
+    def connect(self) -> "SqliteConnection":
         _create_file(self._path)
-        self._writing = self._open()
-        self._reading = self._open()
-        self._pending: queue.SimpleQueue[_Append | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write, name="event-writer", daemon=True)
-        self._writer.start()
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="event-reader")
-
-    async def append(
-        self, tenant: str, user_id: str, events: Sequence[StoredEvent]
-    ) -> AppendResult:
-        if not events:
-            return AppendResult(await self.version(tenant, user_id), 0, 0)
-        answer: Future[AppendResult] = Future()
-        with self._closing:
-            self._require_open()
-            self._pending.put(_Append(tenant, user_id, tuple(events), answer))
-        return await asyncio.wrap_future(answer)
-
-    async def read(self, tenant: str, user_id: str) -> UserRecord:
-        return await self._in_reader(lambda: self._read(tenant, user_id))
-
-    async def version(self, tenant: str, user_id: str) -> int:
-        return await self._in_reader(lambda: self._user(tenant, user_id)[1])
-
-    async def check(self) -> None:
-        await self._in_reader(lambda: self._reading.execute("SELECT 1 FROM users LIMIT 1"))
-
-    def close(self) -> None:
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            self._pending.put(None)
-        self._writer.join()
-        self._reader.shutdown()
-        self._writing.close()
-        self._reading.close()
-
-    def _require_open(self) -> None:
-        if self._closed:
-            raise StoreError(f"The event store {self._path} is closed.", remedy="Open a new one.")
-
-    # --- opening
-
-    def _open(self) -> sqlite3.Connection:
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
             try:
-                return self._try_open()
+                return self._try_connect()
             except sqlite3.Error as error:
                 # switching to the write-ahead log does not wait for others that do the same
                 if _is_busy(error) and time.monotonic() < deadline:
@@ -160,156 +80,11 @@ class SqliteEventStore:
                     remedy="Give the path of a file that raymeta made, or of none.",
                 ) from error
 
-    def _try_open(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self._path,
-            timeout=self._busy_timeout_s,
-            isolation_level=None,  # transactions are written out below
-            check_same_thread=False,  # opened here, then used by one thread alone
-        )
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            with _transaction(connection, "IMMEDIATE"):
-                self._require_schema(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+    def breaks_connection(self, error: BaseException) -> bool:
+        del error
+        return False  # a file does not hang up
 
-    def _require_schema(self, connection: sqlite3.Connection) -> None:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if (application, version) == (APPLICATION_ID, SCHEMA_VERSION):
-            return
-        if application == APPLICATION_ID:
-            raise StoreError(
-                f"The event store {self._path} has schema version {version}; this raymeta reads "
-                f"version {SCHEMA_VERSION}.",
-                remedy="Use the raymeta that wrote it, or give the path of a new file.",
-            )
-        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-            raise StoreError(
-                f"{self._path} is a database of another program.",
-                remedy="Give the path of a file that raymeta made, or of none.",
-            )
-        for statement in _SCHEMA.split(";"):
-            connection.execute(statement)
-
-    # --- writing, in the writer's thread
-
-    def _write(self) -> None:
-        while (first := self._pending.get()) is not None:
-            group = [first]
-            with contextlib.suppress(queue.Empty):
-                while len(group) < MAX_GROUP:
-                    append = self._pending.get_nowait()
-                    if append is None:
-                        self._pending.put(None)
-                        break
-                    group.append(append)
-            self._commit([a for a in group if a.answer.set_running_or_notify_cancel()])
-
-    def _commit(self, group: Sequence[_Append]) -> None:
-        try:
-            with _transaction(self._writing, "IMMEDIATE"):
-                results = [self._apply(append) for append in group]
-        except Exception as error:
-            if len(group) > 1:  # one that cannot be stored must not fail its neighbours
-                for append in group:
-                    self._commit([append])
-                return
-            for append in group:
-                append.answer.set_exception(self._explain(error))
-        else:
-            for append, result in zip(group, results, strict=True):
-                append.answer.set_result(result)
-
-    def _apply(self, append: _Append) -> AppendResult:
-        execute = self._writing.execute
-        execute(
-            "INSERT INTO users (tenant, user_id) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (append.tenant, append.user_id),
-        )
-        key, version, before = execute(
-            _FIND_USER,
-            (append.tenant, append.user_id),
-        ).fetchone()
-        count = before
-        for event in append.events:
-            taken = execute(
-                "INSERT INTO taken_event_ids VALUES (?, ?) ON CONFLICT DO NOTHING",
-                (key, event.event_id),
-            )
-            if taken.rowcount == 0:
-                continue
-            count += 1
-            execute(
-                f"INSERT INTO events (user_key, sequence, {_EVENT_COLUMNS}) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (key, count, *astuple(event)),
-            )
-            if event.marks_seen():
-                execute(
-                    "INSERT INTO seen_items VALUES (?, ?) ON CONFLICT DO NOTHING",
-                    (key, event.item_id),
-                )
-        if count > before:
-            version += 1
-            execute(
-                "UPDATE users SET state_version = ?, num_events = ? WHERE user_key = ?",
-                (version, count, key),
-            )
-        if count > self._retained_events:
-            self._prune(key)
-        return AppendResult(version, count - before, len(append.events) - (count - before))
-
-    def _prune(self, key: int) -> None:
-        columns = "user_key, timestamp_ms, item_id, event_type, sequence"
-        self._writing.execute(
-            f"DELETE FROM events WHERE ({columns}) IN (SELECT {columns} FROM events "
-            f"WHERE user_key = ? ORDER BY {_ORDER_DOWN} LIMIT -1 OFFSET ?)",
-            (key, self._retained_events),
-        )
-
-    # --- reading, in the reader's thread
-
-    async def _in_reader(self, work: Callable[[], ResultT]) -> ResultT:
-        with self._closing:
-            self._require_open()
-            answer = self._reader.submit(work)
-        try:
-            return await asyncio.wrap_future(answer)
-        except sqlite3.Error as error:
-            raise self._explain(error) from error
-
-    def _read(self, tenant: str, user_id: str) -> UserRecord:
-        with _transaction(self._reading, "DEFERRED"):
-            key, version, num_events = self._user(tenant, user_id)
-            events = self._reading.execute(
-                f"SELECT {_EVENT_COLUMNS} FROM events WHERE user_key = ? "
-                f"ORDER BY {_ORDER_DOWN} LIMIT ?",
-                (key, self._retained_events),
-            ).fetchall()
-            seen = self._reading.execute(
-                "SELECT item_id FROM seen_items WHERE user_key = ?", (key,)
-            ).fetchall()
-        return UserRecord(
-            state_version=version,
-            num_events=num_events,
-            events=tuple(StoredEvent(*row) for row in reversed(events)),
-            seen_items=frozenset(item for (item,) in seen),
-        )
-
-    def _user(self, tenant: str, user_id: str) -> tuple[int, int, int]:
-        """(key, version, events ever); a key that no row has where the user is unknown."""
-        row: tuple[int, int, int] | None = self._reading.execute(
-            _FIND_USER,
-            (tenant, user_id),
-        ).fetchone()
-        return row or (-1, 0, 0)
-
-    def _explain(self, error: BaseException) -> RaymetaError:
+    def explain(self, error: BaseException) -> RaymetaError:
         if isinstance(error, RaymetaError):
             return error
         if isinstance(error, sqlite3.Error) and _is_busy(error):
@@ -318,6 +93,118 @@ class SqliteEventStore:
                 remedy="Send the request again; events with an event_id are never counted twice.",
             )
         return StoreError(f"The event store failed: {error}.", remedy="Send the request again.")
+
+    def _try_connect(self) -> "SqliteConnection":
+        connection = sqlite3.connect(
+            self._path,
+            timeout=self._busy_timeout_s,
+            isolation_level=None,  # transactions are written out
+            check_same_thread=False,  # `engine` gives it to one thread at a time
+        )
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            opened = SqliteConnection(connection)
+            with opened.writing():
+                self._require_schema(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return opened
+
+    def _require_schema(self, connection: sqlite3.Connection) -> None:
+        application = connection.execute("PRAGMA application_id").fetchone()[0]
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if (application, found) == (APPLICATION_ID, SCHEMA_VERSION):
+            return
+        if application == APPLICATION_ID and found in _MIGRATIONS:
+            _MIGRATIONS[found](connection)
+        elif application == APPLICATION_ID:
+            raise StoreError(
+                f"The event store {self._path} has schema version {found}; this raymeta reads "
+                f"version {SCHEMA_VERSION} and older ones.",
+                remedy="Use the raymeta that wrote it, or give the path of a new file.",
+            )
+        elif connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+            raise StoreError(
+                f"{self._path} is a database of another program.",
+                remedy="Give the path of a file that raymeta made, or of none.",
+            )
+        else:
+            for statement in sql.schema(_DIALECT):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+class SqliteConnection:
+    """One connection and its transactions."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.raw = connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator["SqliteConnection"]:
+        with self._transaction("IMMEDIATE"):
+            yield self
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator["SqliteConnection"]:
+        with self._transaction("DEFERRED"):
+            yield self
+
+    def all(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self.raw.execute(statement, values).fetchall()
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> int:
+        return self.raw.execute(statement, values).rowcount
+
+    def run_many(self, statement: str, rows: Sequence[Sequence[Any]]) -> None:
+        self.raw.executemany(statement, rows)
+
+    def close(self) -> None:
+        self.raw.close()
+
+    @contextlib.contextmanager
+    def _transaction(self, kind: str) -> Iterator[None]:
+        self.raw.execute(f"BEGIN {kind}")
+        try:
+            yield
+            self.raw.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self.raw.execute("ROLLBACK")
+            raise
+
+
+def _migrate_from_1(connection: sqlite3.Connection) -> None:
+    """Version 1 kept event ids as text and without their content, and no more than events."""
+    now_ms = time.time_ns() // 1_000_000
+    connection.create_function("id_digest", 1, id_digest, deterministic=True)
+    old = ("users", "events", "taken_event_ids", "seen_items")
+    for table in old:
+        connection.execute(f"ALTER TABLE {table} RENAME TO {table}_1")
+    for statement in sql.schema(_DIALECT):
+        connection.execute(statement)
+    connection.execute(
+        "INSERT INTO users (user_key, tenant, user_id, epoch_ms, touched_ms, state_version, "
+        "num_events, arrivals) SELECT user_key, tenant, user_id, ?, ?, state_version, num_events, "
+        "num_events FROM users_1",
+        (now_ms, now_ms),
+    )
+    connection.execute("INSERT INTO events SELECT *, 1 FROM events_1")
+    connection.execute(
+        "INSERT INTO taken_ids SELECT user_key, id_digest(event_id), NULL, ? "
+        "FROM taken_event_ids_1",
+        (now_ms,),
+    )
+    connection.execute("INSERT INTO seen_items SELECT * FROM seen_items_1")
+    for table in old:
+        connection.execute(f"DROP TABLE {table}_1")
+
+
+_MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _migrate_from_1}
+"""From which version -> the change to the present one, within the opening transaction."""
 
 
 def _create_file(path: Path) -> None:
@@ -330,18 +217,6 @@ def _create_file(path: Path) -> None:
             f"The event store {path} cannot be made: {error.strerror or error}.",
             remedy="Give the path of a file in a folder that can be written.",
         ) from error
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[None]:
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _is_busy(error: sqlite3.Error) -> bool:

@@ -61,9 +61,9 @@ def test_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_serve_file_is_checked_inside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "serve.yaml"
-    file.write_text("applications:\n  - name: a\n    args: {retained_evnts: 3}\n")
+    file.write_text("applications:\n  - name: a\n    args: {retentoin: {}}\n")
     assert run(["config", "check", str(file)]) == 2
-    assert "unknown key 'retained_evnts'. Did you mean 'retained_events'?" in (
+    assert "unknown key 'retentoin'. Did you mean 'retention'?" in (
         capsys.readouterr().err.replace("\n", " ")
     )
     assert run(["config", "check", str(file), "--set", "seed=1"]) == 2

@@ -7,19 +7,22 @@ import pytest
 import torch
 
 from raymeta.errors import AdaptationError
-from raymeta.serve.recommender import Ranking, Recommender
-from raymeta.serve.user_events.base import StoredEvent, UserRecord
+from raymeta.serve.models import Maker
+from raymeta.serve.policy import Wish
+from raymeta.serve.recommender import Query, Ranking, Recommender
+from raymeta.serve.user_events.base import StoredEvent, UserRecord, UserVersion
 from tests.unit.serve.conftest import SmallArtifact
 
 
 def record(*items: str, event_type: str = "purchase") -> UserRecord:
     events = tuple(StoredEvent(str(n), item, event_type, n) for n, item in enumerate(items))
-    return UserRecord(len(items), len(items), events, frozenset(items))
+    return UserRecord(UserVersion(len(items)), len(items), events, frozenset(items))
 
 
 def rank_all(recommender: Recommender, users: list[UserRecord], **options: Any) -> list[Ranking]:
     async def gather() -> list[Ranking]:
-        return await asyncio.gather(*(recommender.rank(u, n=3, **options) for u in users))
+        query = Query(Wish(n=3), **options)
+        return await asyncio.gather(*(recommender.rank(user, query) for user in users))
 
     return asyncio.run(gather())
 
@@ -66,7 +69,7 @@ def test_a_cached_user_is_not_adapted_again(
 ) -> None:
     (first,) = rank_all(recommender, [record("item2")])
     artifact.algorithm.batches.clear()
-    again = asyncio.run(recommender.rank(first.user, n=3))
+    again = asyncio.run(recommender.rank(first.user, Query(Wish(n=3))))
     assert again.items == first.items
     assert artifact.algorithm.batches == []
 
@@ -86,11 +89,14 @@ def test_a_user_who_cannot_be_adapted_gets_the_prior_and_harms_no_other(
 
 def test_more_than_the_catalogue_holds_is_what_is_left(recommender: Recommender) -> None:
     everything = record(*(f"item{n}" for n in range(6)))
-    ranking = asyncio.run(recommender.rank(everything, n=100, exclude=["item6"]))
+    query = Query(Wish(n=100), exclude=["item6"])
+    ranking = asyncio.run(recommender.rank(everything, query))
     assert [item.item_id for item in ranking.items] == ["item7"]
 
 
-def test_an_artifact_without_finite_scores_is_refused(artifact: SmallArtifact) -> None:
+def test_an_artifact_without_finite_scores_is_refused(
+    artifact: SmallArtifact, maker: Maker
+) -> None:
     artifact.meta_params["prior"][2] = torch.nan
     with pytest.raises(AdaptationError, match="not finite"):
-        Recommender(artifact, executor=None, max_batch=1)  # type: ignore[arg-type]
+        maker.recommender(artifact, {}, version=0)  # type: ignore[arg-type]

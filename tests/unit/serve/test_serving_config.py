@@ -10,7 +10,10 @@ from raymeta.errors import ConfigError
     ("values", "text"),
     [
         ({"stor": {}}, "unknown key 'stor'. Did you mean 'store'?"),
-        ({"store": {"kind": "redis"}}, "'store'"),
+        ({"store": {"kind": "dynamo"}}, "'store'"),
+        ({"store": {"kind": "redis", "path": "x"}}, "unknown key 'store.redis.path'"),
+        ({"store": {"kind": "postgres", "db_schema": "a; drop"}}, "pattern"),
+        ({"retention": {"user_days": 5}}, "user_days 5 is less than event_id_days 90"),
         ({"store": {"kind": "memory"}, "replicas": {"num_replicas": 2}}, "use kind 'sqlite'"),
         ({"tenants": {"t": {"variants": {}}}}, "at least 1 item"),
         ({"tenants": {"t": {"variants": {"a": "x"}}}}, "'default' is none of: a"),
@@ -26,7 +29,10 @@ def test_wrong_settings_are_refused(values: dict[str, object], text: str) -> Non
 
 def test_settings_and_models_make_the_whole() -> None:
     config = ServingConfig.parse(
-        {"tenants": {"default": {"variants": {"default": "/models/a"}}}, "retained_events": 9},
+        {
+            "tenants": {"default": {"variants": {"default": "/models/a"}}},
+            "retention": {"events": 9},
+        },
         source="test",
     )
     halves = config.fixed_settings() | config.model_table()

@@ -1,0 +1,231 @@
+"""Which models answer for whom: loaded artifacts by tenant and variant, with the shop's changes.
+
+A set of models is replaced whole, between two requests; one that is in use by a request answers it
+to the end. Leaves what a model does to `recommender`.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from raymeta.config.serving import ModelTable, ServingConfig
+from raymeta.data.schema import EVENT_TYPES
+from raymeta.errors import ArtifactError, ConfigError, DataError
+from raymeta.serve.overlay import new_items_key, overlay
+from raymeta.serve.recommender import Recommender
+from raymeta.serve.user_events.base import EventStore, ItemChange
+
+if TYPE_CHECKING:
+    from raymeta.artifact import Artifact
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Makes recommenders of artifacts; what they share is here.
+
+    Attributes:
+        executor: one thread, for the tensor work of the process.
+        max_batch: users in one batched `adapt` at most.
+        generator: draws for exploration, in the executor's thread.
+    """
+
+    executor: Executor
+    max_batch: int
+    generator: np.random.Generator = field(default_factory=np.random.default_rng)
+
+    def recommender(
+        self,
+        artifact: "Artifact",
+        changes: Mapping[str, ItemChange],
+        *,
+        version: int,
+        extended: Recommender | None = None,
+    ) -> Recommender:
+        """A recommender of an artifact with a shop's changes.
+
+        Args:
+            artifact: as it was trained.
+            changes: the shop's, by item id.
+            version: of the catalogue that they make.
+            extended: of the same artifact and the same new items, whose encoding is taken over.
+        """
+        made, items = overlay(
+            artifact if extended is None else extended.artifact, changes, version=version
+        )
+        return Recommender(
+            made,
+            items,
+            executor=self.executor,
+            max_batch=self.max_batch,
+            generator=self.generator,
+        )
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One model of a tenant.
+
+    Attributes:
+        trained: the artifact as it was trained.
+        recommender: it at work, with the shop's changes.
+        new_items: names the shop's new items that `recommender` has.
+    """
+
+    trained: "Artifact"
+    recommender: Recommender
+    new_items: str
+
+
+@dataclass(frozen=True)
+class TenantModels:
+    """One shop's models: by variant, and the variant of a request that names none."""
+
+    variants: dict[str, Variant]
+    default_variant: str
+
+    def event_types(self) -> set[str]:
+        """What an event may be: the log outlives a model that does not use a common type yet."""
+        known = (model.trained.event_types for model in self.variants.values())
+        return set(EVENT_TYPES).union(*known)
+
+    def variant(self, name: str | None) -> tuple[str, Recommender]:
+        """The variant of that name, or the default.
+
+        Raises:
+            DataError: there is none of that name.
+        """
+        name = name or self.default_variant
+        if name not in self.variants:
+            known = ", ".join(sorted(self.variants))
+            raise DataError(f"There is no variant {name!r}.", remedy=f"Use one of: {known}.")
+        return name, self.variants[name].recommender
+
+    @property
+    def default(self) -> Variant:
+        return self.variants[self.default_variant]
+
+    @property
+    def catalogue_version(self) -> int:
+        return self.default.recommender.catalogue_version
+
+
+def load_models(
+    table: ModelTable, *, config: ServingConfig, maker: Maker
+) -> dict[str, TenantModels]:
+    """Loads and checks every artifact of a table, all or none.
+
+    Raises:
+        ArtifactError: a folder is not a whole artifact.
+        ConfigError: a model adapts to more events than the store retains.
+    """
+    from raymeta.artifact import load_artifact
+
+    models: dict[str, TenantModels] = {}
+    for tenant, entry in table.tenants.items():
+        variants: dict[str, Variant] = {}
+        for name, path in entry.variants.items():
+            artifact = load_artifact(Path(path).expanduser())
+            if artifact.view.max_events > config.retention.events:
+                raise ConfigError(
+                    f"Artifact {path} adapts to the last {artifact.view.max_events} events; "
+                    f"retention.events is {config.retention.events}.",
+                    remedy=f"Set retention.events to {artifact.view.max_events} or more.",
+                )
+            variants[name] = first_variant(artifact, maker)
+        models[tenant] = TenantModels(variants, entry.default_variant)
+    return models
+
+
+def first_variant(artifact: "Artifact", maker: Maker) -> Variant:
+    """An artifact at work as it was trained."""
+    return Variant(
+        artifact, maker.recommender(artifact, {}, version=0), new_items_key(artifact, {})
+    )
+
+
+class Models:
+    """The models that answer, and their catalogues kept up with the store.
+
+    Args:
+        store: where the shop's changes to items are.
+        maker: makes recommenders.
+    """
+
+    def __init__(self, store: EventStore, maker: Maker) -> None:
+        self._store = store
+        self._maker = maker
+        self._models: dict[str, TenantModels] = {}
+        self._changes: dict[str, dict[str, ItemChange]] = {}
+        self._refreshing = asyncio.Lock()
+
+    def use(self, models: dict[str, TenantModels]) -> None:
+        """Answers with `models` from the next request on."""
+        self._models = models
+
+    @property
+    def all(self) -> Mapping[str, TenantModels]:
+        """By tenant.
+
+        Raises:
+            ArtifactError: none are loaded.
+        """
+        if not self._models:
+            raise ArtifactError("No model is loaded.", remedy="Deploy one, then ask again.")
+        return self._models
+
+    def tenant(self, name: str) -> TenantModels:
+        """A tenant's models.
+
+        Raises:
+            ArtifactError: none are loaded.
+            DataError: there is no such tenant.
+        """
+        models = self.all
+        if name not in models:
+            raise DataError(f"There is no tenant {name!r}.", remedy="Ask for one that is served.")
+        return models[name]
+
+    def changes(self, tenant: str) -> Mapping[str, ItemChange]:
+        """The shop's changes to items that are known here, by item id."""
+        return self._changes.get(tenant, {})
+
+    async def refresh(self, tenant: str, *, catalogue: int) -> TenantModels:
+        """The tenant's models with its catalogue at version `catalogue` or above.
+
+        Requests that need it at the same time wait for one rebuild.
+
+        Raises:
+            StoreError: the changes cannot be read.
+        """
+        async with self._refreshing:
+            models = self.tenant(tenant)
+            if models.catalogue_version >= catalogue:
+                return models
+            known = self._changes.get(tenant, {})
+            after = max((change.version for change in known.values()), default=0)
+            fresh = await self._store.item_changes(tenant, after=after)
+            changes = {**known, **{change.item_id: change for change in fresh}}
+            version = max((change.version for change in changes.values()), default=0)
+            rebuilt = await asyncio.to_thread(self._rebuild, models, changes, version)
+            self._changes[tenant] = changes
+            if self._models.get(tenant) is models:  # else new artifacts came; they refresh anew
+                self._models = {**self._models, tenant: rebuilt}
+            return rebuilt
+
+    def _rebuild(
+        self, models: TenantModels, changes: Mapping[str, ItemChange], version: int
+    ) -> TenantModels:
+        variants = {}
+        for name, variant in models.variants.items():
+            new_items = new_items_key(variant.trained, changes)
+            same = variant.recommender if new_items == variant.new_items else None
+            recommender = self._maker.recommender(
+                variant.trained, changes, version=version, extended=same
+            )
+            variants[name] = Variant(variant.trained, recommender, new_items)
+        return replace(models, variants=variants)

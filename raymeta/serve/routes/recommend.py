@@ -1,0 +1,71 @@
+"""The routes that answer with items."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+
+from raymeta.serve.access import Caller, Scope
+from raymeta.serve.routes.access import described, needs
+from raymeta.serve.routes.events import IdempotencyKey
+from raymeta.serve.schemas.recommend import (
+    PredictRequest,
+    RankRequest,
+    RecommendRequest,
+    RecommendResponse,
+    SessionRequest,
+)
+from raymeta.serve.service import Service
+
+
+def routes(service: Service) -> APIRouter:
+    """The routes of recommendations."""
+    router = APIRouter(tags=["recommendations"])
+    reader = Depends(needs(service, Scope.READ))
+    answers = described(409, 413, 415, 501)
+
+    @router.post("/v1/recommend", **answers)
+    async def recommend(
+        request: RecommendRequest,
+        caller: Annotated[Caller, reader],
+        idempotency_key: IdempotencyKey = None,
+    ) -> RecommendResponse:
+        """Items for a user, adapted to every event answered for, and to those sent along.
+
+        To send events along takes a key that may write as well.
+        """
+        _may_answer(caller, request)
+        return await service.answers.recommend(request, idempotency_key=idempotency_key)
+
+    @router.post("/v1/rank", **answers)
+    async def rank(
+        request: RankRequest,
+        caller: Annotated[Caller, reader],
+        idempotency_key: IdempotencyKey = None,
+    ) -> RecommendResponse:
+        """Given items in the order of a user's scores: the hits of a search, the ads of a page."""
+        _may_answer(caller, request)
+        return await service.answers.rank(request, idempotency_key=idempotency_key)
+
+    @router.post("/v1/predict", **answers)
+    async def predict(
+        request: PredictRequest, caller: Annotated[Caller, reader]
+    ) -> RecommendResponse:
+        """Probabilities that a user clicks, converts or buys, of models trained for that."""
+        caller.tenant(request.tenant)
+        return await service.answers.predict(request)
+
+    @router.post("/v1/session/recommend", **answers)
+    async def recommend_in_session(
+        request: SessionRequest, caller: Annotated[Caller, reader]
+    ) -> RecommendResponse:
+        """Items for a visitor known by the events of the request alone; nothing is kept."""
+        caller.tenant(request.tenant)
+        return await service.answers.session(request)
+
+    return router
+
+
+def _may_answer(caller: Caller, request: RecommendRequest | RankRequest) -> None:
+    caller.tenant(request.tenant)
+    if request.events or getattr(request, "exploration", None) is not None:
+        caller.require(Scope.WRITE)
