@@ -1,10 +1,12 @@
 """Reads a task folder: a row a user, the whole history; nothing of splits or support sizes.
 
-The columns of all users lie end to end in flat arrays; a history is a view into them.
+The columns of all users lie end to end in flat arrays; a history is a view into them. What is read
+is filtered a block at a time, so that memory is bounded by a block and what is kept of it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -83,12 +85,31 @@ class UserTasks(Sequence[History]):
         """The row of each event's user, `[E]`."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
+    @classmethod
+    def join(cls, parts: Sequence["UserTasks"]) -> "UserTasks":
+        """The users of all parts, in ascending order of their ids; without features."""
+        events = [History.empty(), *(part.events for part in parts)]
+        lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(p.offsets) for p in parts)])
+        user_ids = np.concatenate([np.empty(0, np.str_), *(p.user_ids for p in parts)])
+        joined = cls(
+            user_ids,
+            np.concatenate([[0], np.cumsum(lengths)]),
+            History(
+                item=np.concatenate([h.item for h in events]),
+                event_type=np.concatenate([h.event_type for h in events]),
+                timestamp_ms=np.concatenate([h.timestamp_ms for h in events]),
+                value=np.concatenate([h.value for h in events]),
+                visit=np.concatenate([h.visit for h in events]),
+            ),
+        )
+        return joined.take(np.argsort(user_ids))
+
 
 @dataclass(frozen=True)
 class TaskDataset:
-    """All users of a task folder, item indices into `item_ids`."""
+    """A task folder, item indices into `item_ids`; its users are read when they are asked for."""
 
-    users: UserTasks
+    folder: Path
     item_ids: NDArray[np.str_]
     event_types: tuple[str, ...]
     manifest: Mapping[str, Any]
@@ -98,28 +119,32 @@ class TaskDataset:
         """Opens `DIR/tasks`; a folder without its manifest is not whole and is refused."""
         folder = Path(data_dir) / "tasks"
         manifest = _read_manifest(folder)
-        tables = [pq.read_table(folder / b["file"], columns=_COLUMNS) for b in manifest["buckets"]]
-        table = pa.concat_tables(tables)
-        lists = {name: table[name].combine_chunks() for name in _COLUMNS[1:]}
-        item = lists["item"]
-        events = History(
-            item=_flat(item, np.int64),
-            event_type=_flat(lists["event_type"], np.int64),
-            timestamp_ms=_flat(lists["timestamp_ms"], np.int64),
-            value=_flat(lists["value"], np.float32),
-            visit=_flat(lists["visit"], np.int64),
-        )
-        offsets = np.asarray(item.offsets).astype(np.int64)
-        user_ids = np.asarray(table["user_id"].to_pylist(), np.str_)
-        # bucketing by length is a matter of storage; by id, the order does not depend on it
-        users = UserTasks(user_ids, offsets - offsets[0], events).take(np.argsort(user_ids))
         item_ids = pq.read_table(folder / "items.parquet", columns=["item_id"])["item_id"]
         return cls(
-            users,
+            folder,
             np.asarray(item_ids.to_pylist(), np.str_),
             tuple(manifest["event_types"]),
             manifest,
         )
+
+    def blocks(self) -> Iterator[UserTasks]:
+        """All users, a row group of a bucket at a time (about a million events)."""
+        for bucket in self.manifest["buckets"]:
+            with pq.ParquetFile(self.folder / bucket["file"]) as file:
+                for group in range(file.num_row_groups):
+                    yield _block(file.read_row_group(group, columns=_COLUMNS))
+
+    def read(self, keep: Callable[[UserTasks], UserTasks]) -> UserTasks:
+        """What `keep` leaves of each block, users by id.
+
+        Bucketing by length is a matter of storage: by id, the order does not depend on it.
+        """
+        return UserTasks.join([keep(block) for block in self.blocks()])
+
+    @cached_property
+    def users(self) -> UserTasks:
+        """All users with all their events."""
+        return self.read(lambda block: block)
 
     @property
     def user_ids(self) -> NDArray[np.str_]:
@@ -142,6 +167,21 @@ class TaskDataset:
 
 
 _COLUMNS = ["user_id", "item", "event_type", "timestamp_ms", "value", "visit"]
+
+
+def _block(table: pa.Table) -> UserTasks:
+    lists = {name: table[name].combine_chunks() for name in _COLUMNS[1:]}
+    events = History(
+        item=_flat(lists["item"], np.int64),
+        event_type=_flat(lists["event_type"], np.int64),
+        timestamp_ms=_flat(lists["timestamp_ms"], np.int64),
+        value=_flat(lists["value"], np.float32),
+        visit=_flat(lists["visit"], np.int64),
+    )
+    offsets = np.asarray(lists["item"].offsets).astype(np.int64)
+    return UserTasks(
+        np.asarray(table["user_id"].to_pylist(), np.str_), offsets - offsets[0], events
+    )
 
 
 def _flat(column: pa.ListArray, dtype: type[np.generic]) -> NDArray[Any]:

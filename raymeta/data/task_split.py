@@ -4,9 +4,11 @@ Everything that is counted (the catalogue, its filter) comes from the training u
 """
 
 import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +24,11 @@ from raymeta.data.schema import FeatureSchema, load_feature_schema
 from raymeta.data.splits import UserSplit, split_users
 from raymeta.data.task_dataset import TaskDataset, UserTasks
 from raymeta.errors import DataError, LeakageError
+
+Part = Literal["train", "validation", "test", "locked"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+_NOBODY: NDArray[np.str_] = np.empty(0, np.str_)
 
 
 @dataclass(frozen=True)
@@ -46,32 +53,29 @@ class TaskSplit:
     user_vocab: FeatureVocab | None = None
 
 
-def load_task_split(data_dir: str | Path, config: DataConfig) -> TaskSplit:
-    """Reads `DIR/tasks` and divides it as `config` says."""
+def load_task_split(
+    data_dir: str | Path, config: DataConfig, *, parts: Sequence[Part] = PARTS
+) -> TaskSplit:
+    """Reads `DIR/tasks` and divides it as `config` says.
+
+    Events that neither adapt nor make an item relevant (impressions, say, where `support_events`
+    leaves them out) are not read: they shape no support, and having been shown an item does not
+    keep it from being recommended.
+
+    Args:
+        data_dir: what `raymeta prepare` wrote.
+        config: positive and support events, units, split.
+        parts: which users to read, training users always among them; the other parts are empty.
+    """
     tasks = TaskDataset.open(data_dir)
     positive = tasks.event_type_indices(config.positive_events)
     support = tasks.event_type_indices(config.support_events or config.positive_events)
-    users, boundary_ms = tasks.users, None
-    arrives_late = None
-    if config.split.boundary is not None:
-        boundary_ms = _to_ms(config.split.boundary)
-        first_ms = np.minimum.reduceat(users.events.timestamp_ms, users.offsets[:-1])
-        arrives_late = first_ms >= boundary_ms
-    units = _count_units(users, config, positive)
-    eligible = np.flatnonzero(units >= config.min_units)
-    users = users.take(eligible)
-    split = split_users(
-        users.user_ids,
-        config.split,
-        arrives_late=None if arrives_late is None else arrives_late[eligible],
-    )
-    refuse_overlap(split, users.user_ids)
-    train = users.take(split.train)
-    validation = users.take(split.validation)
-    if boundary_ms is not None:
-        train = train.keep_events(train.events.timestamp_ms < boundary_ms)
-        validation = validation.keep_events(validation.events.timestamp_ms < boundary_ms)
-    min_users = max(1, round(config.min_item_users * len(train) / len(users)))
+    known = _eligible_users(tasks, config, positive)
+    wanted = _divided(known, config)
+    wanted = {part: ids for part, ids in wanted.items() if part in ("train", *parts)}
+    read = _read_parts(tasks, wanted, config, event_types=sorted({*positive, *support}))
+    train = read["train"]
+    min_users = max(1, round(config.min_item_users * len(train) / len(known.user_ids)))
     schema = _read_schema(Path(data_dir))
     catalogue = catalogue_from_users(
         train,
@@ -81,23 +85,17 @@ def load_task_split(data_dir: str | Path, config: DataConfig) -> TaskSplit:
         positive_types=positive,
         min_users=min_users,
     )
-    parts = {
-        "train": train,
-        "validation": validation,
-        "test": users.take(split.test),
-        "locked": users.take(split.locked),
-    }
     vocab = None
     if config.user_features:
         table = _read_table(Path(data_dir), "user")
         vocab = _count_users(table, schema, train.user_ids)
-        parts = {name: _with_features(part, table, vocab) for name, part in parts.items()}
+        read = {part: _with_features(users, table, vocab) for part, users in read.items()}
     return TaskSplit(
         catalogue=catalogue,
         event_types=tasks.event_types,
         positive_types=positive,
         view=SupportView(config.max_support_events, support, vocab.unknown if vocab else None),
-        **{name: catalogue.localise(part, tasks.item_ids) for name, part in parts.items()},
+        **{part: catalogue.localise(users, tasks.item_ids) for part, users in read.items()},
         dataset_sha256=str(tasks.manifest["dataset_sha256"]),
         user_vocab=vocab,
     )
@@ -105,10 +103,7 @@ def load_task_split(data_dir: str | Path, config: DataConfig) -> TaskSplit:
 
 def refuse_overlap(split: UserSplit, user_ids: NDArray[np.str_]) -> None:
     """Raises `LeakageError` if a user is in two parts."""
-    parts = {
-        name: set(getattr(split, name).tolist())
-        for name in ("train", "validation", "test", "locked")
-    }
+    parts = {name: set(getattr(split, name).tolist()) for name in PARTS}
     names = list(parts)
     for i, one in enumerate(names):
         for other in names[i + 1 :]:
@@ -125,14 +120,74 @@ def users_digest(user_ids: NDArray[np.str_]) -> list[str]:
     return sorted(hashlib.sha256(str(u).encode()).hexdigest()[:16] for u in user_ids)
 
 
+@dataclass(frozen=True)
+class _Eligible:
+    """The users with enough units, by id: what a split needs to know of them, each `[U]`."""
+
+    user_ids: NDArray[np.str_]
+    first_ms: NDArray[np.int64]
+
+
+def _eligible_users(
+    tasks: TaskDataset, config: DataConfig, positive_types: tuple[int, ...]
+) -> _Eligible:
+    ids, first_ms = [_NOBODY], [np.empty(0, np.int64)]
+    for block in tasks.blocks():
+        enough = _count_units(block, config, positive_types) >= config.min_units
+        ids.append(block.user_ids[enough])
+        first = np.minimum.reduceat(block.events.timestamp_ms, block.offsets[:-1])
+        first_ms.append(first[enough])
+    user_ids = np.concatenate(ids)
+    by_id = np.argsort(user_ids)
+    return _Eligible(user_ids[by_id], np.concatenate(first_ms)[by_id])
+
+
+def _divided(known: _Eligible, config: DataConfig) -> dict[Part, NDArray[np.str_]]:
+    """The ids of each part."""
+    boundary = config.split.boundary
+    late = None if boundary is None else known.first_ms >= _to_ms(boundary)
+    rows = split_users(known.user_ids, config.split, arrives_late=late)
+    refuse_overlap(rows, known.user_ids)
+    return {part: known.user_ids[getattr(rows, part)] for part in PARTS}
+
+
+def _read_parts(
+    tasks: TaskDataset,
+    wanted: Mapping[Part, NDArray[np.str_]],
+    config: DataConfig,
+    *,
+    event_types: Sequence[int],
+) -> dict[Part, UserTasks]:
+    """The histories of each part; with a time split, nothing after it for those before it."""
+    users = tasks.read(_keeper(np.concatenate(list(wanted.values())), event_types))
+    read = {
+        part: users.take(np.searchsorted(users.user_ids, wanted.get(part, _NOBODY)))
+        for part in PARTS
+    }
+    if config.split.boundary is not None:
+        boundary_ms = _to_ms(config.split.boundary)
+        for part in ("train", "validation"):
+            before = read[part].events.timestamp_ms < boundary_ms
+            read[part] = read[part].keep_events(before)
+    return read
+
+
+def _keeper(
+    user_ids: NDArray[np.str_], event_types: Sequence[int]
+) -> Callable[[UserTasks], UserTasks]:
+    def keep(block: UserTasks) -> UserTasks:
+        found = block.take(np.flatnonzero(np.isin(block.user_ids, user_ids)))
+        return found.keep_events(np.isin(found.events.event_type, event_types))
+
+    return keep
+
+
 def _count_units(
     users: UserTasks, config: DataConfig, positive_types: tuple[int, ...]
 ) -> NDArray[np.int64]:
     """Visits, or distinct positive items, of each user `[U]`."""
     events = users.events
     if config.unit == "visits":
-        if len(events) == 0:
-            return np.zeros(len(users), np.int64)
         return np.maximum.reduceat(events.visit, users.offsets[:-1]) + 1
     positive = np.isin(events.event_type, positive_types)
     width = int(events.item.max(initial=0)) + 1

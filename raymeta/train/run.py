@@ -39,7 +39,7 @@ def train_in_process(
 ) -> TrainResult:
     """Trains and, on the first worker, writes the artifact to `out` if it is given."""
     worker = worker or Worker()
-    split = load_task_split(data_dir, experiment.data)
+    split = load_task_split(data_dir, experiment.data, parts=("train", "validation"))
     algorithm = build_algorithm(experiment, split)
     params, position = train(
         experiment,
