@@ -69,6 +69,19 @@ class SplitsBody(Protocol):
 
 
 @runtime_checkable
+class ReadsFeatures(Protocol):
+    """A model to which a task is not quite unknown before its first row: a user with features."""
+
+    def given(self, params: Params, support: Examples) -> Params:
+        """Parameters of one task as its features make them, before any inner step.
+
+        They stand in for the learned ones of the same names, in the start of the fast set and in
+        what stays slow, and are a part of the task's state. `shared` reads none of them.
+        """
+        ...
+
+
+@runtime_checkable
 class HasRows(Protocol):
     """A model whose support is rows that an encoder of the support set can read."""
 
