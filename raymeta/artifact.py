@@ -9,20 +9,24 @@ import importlib.metadata
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from raymeta.algorithms.base import MetaAlgorithm
-from raymeta.config.build import restore_algorithm
+from raymeta.config.build import encoded_tables, extend_params, extend_tables, restore_algorithm
 from raymeta.config.experiment import ExperimentConfig
 from raymeta.data.catalogue import Catalogue
 from raymeta.data.events import SupportView
+from raymeta.data.features import FeatureVocab
 from raymeta.data.task_split import TaskSplit, users_digest
-from raymeta.errors import ArtifactError, ConfigError
+from raymeta.errors import ArtifactError, ConfigError, SchemaError
+from raymeta.models.item_encoder import MIN_ITEMS, ItemEncoder
 from raymeta.types import Params
 
 SCHEMA_VERSION = 1
@@ -30,7 +34,17 @@ MANIFEST = "manifest.json"
 META_PARAMS = "meta_params.safetensors"
 TABLES = "tables.safetensors"
 ITEMS = "vocab/items.parquet"
+ITEM_FEATURES = "vocab/item_features.parquet"
+USER_FEATURES = "vocab/user_features.parquet"
+ITEM_ENCODER = "item_encoder.safetensors"
 _PACKAGES = ("raymeta", "torch", "ray", "numpy")
+
+
+class EncodedItems(NamedTuple):
+    """What items have in the space of a user's query vector: `[N, D]` and `[N]`."""
+
+    vectors: Tensor
+    prior: Tensor
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,10 @@ class Artifact:
 
     Attributes:
         model_version: the first 16 hex digits of the manifest's sha256; it names the contents.
-        view: which events adapting sees.
+        view: which events adapting sees, and what stands for a user without features.
+        user_vocab: how a user's features are read; None where adapting sees none.
+        item_encoder: what an unseen item has, by its features; None where items came without any.
+        catalogue_version: names the items that were added after training; empty if there are none.
         train_user_hashes: short hashes of the training users, for leakage checks.
     """
 
@@ -53,6 +70,78 @@ class Artifact:
     algorithm: MetaAlgorithm
     meta_params: Params
     train_user_hashes: Sequence[str]
+    user_vocab: FeatureVocab | None = None
+    item_encoder: ItemEncoder | None = None
+    catalogue_version: str = ""
+
+    def encode_items(self, items: pa.Table) -> EncodedItems:
+        """Vectors and priors of items by their features, whether training saw them or not.
+
+        Args:
+            items: a row an item, with the columns of `catalogue.vocab`, nulls where not known.
+
+        Raises:
+            ArtifactError: the model has no item vectors, or no item had features in training.
+            SchemaError: a column is missing or holds another kind of value.
+        """
+        rows = self._encoded(items)
+        if "item_vectors" not in rows:
+            raise ArtifactError(
+                f"The model {self.experiment.model.name} scores items by their features and has "
+                "no item vectors.",
+                remedy="Use Artifact.with_items, which every model has.",
+            )
+        return EncodedItems(rows["item_vectors"], rows["item_prior"])
+
+    def with_items(self, items: pa.Table) -> "Artifact":
+        """The same recommender with items that training never saw after those of its catalogue.
+
+        Everything works with them as with any other: they are ranked, filtered, and what a user
+        does with them counts in `adapt`. Meta-parameters are shared with this artifact.
+
+        Args:
+            items: a row an item: `item_id`, not in the catalogue yet, and feature columns.
+
+        Raises:
+            ArtifactError: no item had features in training.
+            SchemaError: an id is missing, repeated or in the catalogue; or as for `encode_items`.
+        """
+        added = _new_item_ids(items, self.catalogue)
+        rows = self._encoded(items)
+        known = self.catalogue.items
+        columns = [name for name in known.column_names if name in items.column_names]
+        fields = pa.schema([known.schema.field(name) for name in columns])
+        described_items = items.select(columns).cast(fields)
+        catalogue = replace(
+            self.catalogue,
+            items=pa.concat_tables([known, described_items], promote_options="default"),
+        )
+        tables = extend_tables(
+            self.experiment,
+            self.algorithm.tables(),
+            rows,
+            features=self.catalogue.vocab.encode(items),
+        )
+        described = f"{self.catalogue_version}/{json.dumps(items.to_pylist(), default=str)}"
+        return replace(
+            self,
+            catalogue=catalogue,
+            algorithm=restore_algorithm(
+                self.experiment, tables, item_vocab=catalogue.vocab, user_vocab=self.user_vocab
+            ),
+            meta_params=extend_params(self.experiment, self.meta_params, len(added)),
+            catalogue_version=hashlib.sha256(described.encode()).hexdigest()[:16],
+        )
+
+    def _encoded(self, items: pa.Table) -> Params:
+        if self.item_encoder is None:
+            raise ArtifactError(
+                "The items that this artifact was trained on had no features, so features say "
+                "nothing of another item.",
+                remedy="Prepare the data with an items table that has feature columns, and train.",
+            )
+        vocab = self.catalogue.vocab
+        return self.item_encoder.encode(vocab.encode(items).matrix(vocab.num_rows))
 
 
 def save_artifact(
@@ -71,6 +160,13 @@ def save_artifact(
     save_file({n: t.contiguous() for n, t in meta_params.items()}, building / META_PARAMS)
     save_file({n: t.contiguous() for n, t in algorithm.tables().items()}, building / TABLES)
     pq.write_table(split.catalogue.items, building / ITEMS)
+    pq.write_table(split.catalogue.vocab.to_table(), building / ITEM_FEATURES)
+    if split.user_vocab is not None:
+        pq.write_table(split.user_vocab.to_table(), building / USER_FEATURES)
+    encoder = _fit_encoder(experiment, split, algorithm)
+    if encoder is not None:
+        save_file(encoder.tensors(), building / ITEM_ENCODER)
+    written = sorted(p.relative_to(building).as_posix() for p in building.rglob("*.*"))
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "experiment": experiment.model_dump(mode="json"),
@@ -80,11 +176,12 @@ def save_artifact(
             "event_types": list(split.view.event_types),
         },
         "item_kinds": split.catalogue.kinds,
+        "item_encoder": None if encoder is None else encoder.facts(),
         "dataset_sha256": split.dataset_sha256,
         "train_users": users_digest(split.train.user_ids),
         "metrics": dict(metrics),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "files": {n: _sha256(building / n) for n in (META_PARAMS, TABLES, ITEMS)},
+        "files": {name: _sha256(building / name) for name in written},
     }
     (building / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
     if path.exists():
@@ -121,19 +218,63 @@ def load_artifact(path: str | Path) -> Artifact:
             f"Artifact {path} holds settings that this release does not know: {error.message}",
             remedy="Serve it with the release that trained it, or train anew.",
         ) from None
-    view = manifest["view"]
+    view, files = manifest["view"], manifest["files"]
+    item_vocab = FeatureVocab.from_table(pq.read_table(path / ITEM_FEATURES))
+    user_vocab = encoder = None
+    if USER_FEATURES in files:
+        user_vocab = FeatureVocab.from_table(pq.read_table(path / USER_FEATURES))
+    if ITEM_ENCODER in files:
+        encoder = ItemEncoder.restore(load_file(path / ITEM_ENCODER), manifest["item_encoder"])
     return Artifact(
         path=path,
         model_version=hashlib.sha256(text.encode()).hexdigest()[:16],
         manifest=manifest,
         experiment=experiment,
         event_types=tuple(manifest["event_types"]),
-        view=SupportView(view["max_events"], tuple(view["event_types"])),
-        catalogue=Catalogue(pq.read_table(path / ITEMS), manifest["item_kinds"]),
-        algorithm=restore_algorithm(experiment, load_file(path / TABLES)),
+        view=SupportView(
+            view["max_events"],
+            tuple(view["event_types"]),
+            None if user_vocab is None else user_vocab.unknown,
+        ),
+        catalogue=Catalogue(pq.read_table(path / ITEMS), manifest["item_kinds"], item_vocab),
+        algorithm=restore_algorithm(
+            experiment, load_file(path / TABLES), item_vocab=item_vocab, user_vocab=user_vocab
+        ),
         meta_params=load_file(path / META_PARAMS),
         train_user_hashes=manifest["train_users"],
+        user_vocab=user_vocab,
+        item_encoder=encoder,
     )
+
+
+def _fit_encoder(
+    experiment: ExperimentConfig, split: TaskSplit, algorithm: MetaAlgorithm
+) -> ItemEncoder | None:
+    """From the catalogue's features to the model's tables; None where there is nothing to fit."""
+    catalogue = split.catalogue
+    if not catalogue.vocab.fields or len(catalogue) < MIN_ITEMS:
+        return None
+    features = catalogue.features.matrix(catalogue.vocab.num_rows)
+    return ItemEncoder.fit(features, encoded_tables(experiment, algorithm.tables()))
+
+
+def _new_item_ids(items: pa.Table, catalogue: Catalogue) -> list[str]:
+    """The ids of items to add."""
+    given = items["item_id"].to_pylist() if "item_id" in items.column_names else [None]
+    seen, ids = set(catalogue.index_of), []
+    for item_id in given:
+        if not isinstance(item_id, str) or not item_id:
+            raise SchemaError(
+                f"An item to add has the id {item_id!r}.", remedy="Give each an item_id, a text."
+            )
+        if item_id in seen:
+            raise SchemaError(
+                f"The item {item_id!r} is in the catalogue already, or is given twice.",
+                remedy="Add each item once.",
+            )
+        seen.add(item_id)
+        ids.append(item_id)
+    return ids
 
 
 def _read_manifest(path: Path) -> tuple[str, dict[str, Any]]:

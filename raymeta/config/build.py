@@ -1,12 +1,29 @@
 """The one table from names in a config to objects; components themselves take plain arguments."""
 
+import torch
+from torch import Tensor
+
 from raymeta.algorithms import presets
 from raymeta.algorithms.gradient_based import GradientBased
-from raymeta.config.experiment import AlgorithmConfig, ExperimentConfig
+from raymeta.config.experiment import (
+    AlgorithmConfig,
+    ExperimentConfig,
+    FactorizationConfig,
+    PreferenceMlpConfig,
+)
+from raymeta.data.features import NO_FEATURES, EncodedFeatures, FeatureVocab
 from raymeta.data.interactions import InteractionMatrix
+from raymeta.data.ratings import rated, shrunk_means
 from raymeta.data.task_split import TaskSplit
+from raymeta.models.base import TaskModel
 from raymeta.models.cooccurrence import Cooccurrence, ridge_cooccurrence
+from raymeta.models.embeddings import FieldEmbedding
 from raymeta.models.factorization import Factorization
+from raymeta.models.preference_mlp import (
+    ItemFeatures,
+    PreferenceMlp,
+    hashed_noise,
+)
 from raymeta.types import Params
 
 ALGORITHMS = {
@@ -19,22 +36,130 @@ ALGORITHMS = {
 
 def build_algorithm(experiment: ExperimentConfig, split: TaskSplit) -> GradientBased:
     """The learner of an experiment, its tables counted on the training users."""
+    config = experiment.model
     matrix = InteractionMatrix.from_histories(
         split.train, num_items=len(split.catalogue), positive_types=split.positive_types
     )
-    start = ridge_cooccurrence(
-        matrix.users_items, dim=experiment.model.dim, regularisation=experiment.model.regularisation
+    if isinstance(config, FactorizationConfig):
+        start = ridge_cooccurrence(
+            matrix.users_items, dim=config.dim, regularisation=config.regularisation
+        )
+        return _algorithm(experiment.algorithm, Factorization(start))
+    features = split.catalogue.features
+    baseline = _item_baseline(config, split, matrix)
+    noise = None
+    if config.feedback == "implicit":
+        popularity = torch.from_numpy(matrix.log_popularity)
+        noise = hashed_noise(
+            split.catalogue.item_ids, popularity, num_negatives=config.num_negatives
+        )
+    items = ItemFeatures(*_tensors(features), baseline, noise)
+    model = _preference_mlp(config, items, split.catalogue.vocab, split.user_vocab)
+    return _algorithm(experiment.algorithm, model)
+
+
+def restore_algorithm(
+    experiment: ExperimentConfig,
+    tables: Params,
+    *,
+    item_vocab: FeatureVocab,
+    user_vocab: FeatureVocab | None,
+) -> GradientBased:
+    """The learner of an artifact, from the tables and vocabularies it carries."""
+    config = experiment.model
+    if isinstance(config, FactorizationConfig):
+        start = Cooccurrence(tables["item_vectors"], tables["item_prior"])
+        return _algorithm(experiment.algorithm, Factorization(start))
+    items = ItemFeatures(
+        tables["item_index"],
+        tables["item_weight"],
+        tables["item_baseline"],
+        tables.get("noise"),
     )
-    return _algorithm(experiment.algorithm, start)
+    model = _preference_mlp(config, items, item_vocab, user_vocab)
+    return _algorithm(experiment.algorithm, model)
 
 
-def restore_algorithm(experiment: ExperimentConfig, tables: Params) -> GradientBased:
-    """The learner of an artifact, from the tables it carries."""
-    start = Cooccurrence(tables["item_vectors"], tables["item_prior"])
-    return _algorithm(experiment.algorithm, start)
+def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
+    """Those of a learner's tables that an item encoder reads off an item's features."""
+    names = {
+        "factorization": ("item_vectors", "item_prior"),
+        "preference_mlp": ("item_baseline",),
+    }[experiment.model.name]
+    return {name: tables[name] for name in names}
 
 
-def _algorithm(config: AlgorithmConfig, start: Cooccurrence) -> GradientBased:
+def extend_tables(
+    experiment: ExperimentConfig,
+    tables: Params,
+    rows: Params,
+    *,
+    features: EncodedFeatures,
+) -> Params:
+    """A learner's tables with new items after those that they have.
+
+    Args:
+        rows: what the item encoder gives the new items in `encoded_tables`.
+        features: of the new items.
+    """
+    if experiment.model.name == "preference_mlp":
+        index, weight = _tensors(features)
+        rows = {**rows, "item_index": index, "item_weight": weight}
+    return {
+        name: torch.cat([table, rows[name].to(table)]) if name in rows else table
+        for name, table in tables.items()
+    }
+
+
+def extend_params(experiment: ExperimentConfig, meta_params: Params, num_added: int) -> Params:
+    """Meta-parameters with nothing learned for new items where there is one an item."""
+    by_item = {"factorization": ("item_bias",), "preference_mlp": ("item_own",)}[
+        experiment.model.name
+    ]
+    return {
+        name: torch.cat([value, value.new_zeros(num_added, *value.shape[1:])])
+        if name in by_item
+        else value
+        for name, value in meta_params.items()
+    }
+
+
+def _preference_mlp(
+    config: PreferenceMlpConfig,
+    items: ItemFeatures,
+    item_vocab: FeatureVocab,
+    user_vocab: FeatureVocab | None,
+) -> PreferenceMlp:
+    return PreferenceMlp(
+        items,
+        item_embedding=_embedding(item_vocab, config.embedding_dim),
+        user_embedding=_embedding(user_vocab or NO_FEATURES, config.embedding_dim),
+        hidden_width=config.hidden_dim,
+        fast_first_layer=config.fast_first_layer,
+        item_ids=config.item_ids,
+    )
+
+
+def _embedding(vocab: FeatureVocab, width: int) -> FieldEmbedding:
+    return FieldEmbedding(num_rows=vocab.num_rows, field_of_slot=vocab.field_of_slot, width=width)
+
+
+def _item_baseline(
+    config: PreferenceMlpConfig, split: TaskSplit, matrix: InteractionMatrix
+) -> Tensor:
+    if config.feedback == "implicit":
+        item = torch.from_numpy(matrix.log_popularity)
+        return item if config.baseline == "item" else torch.zeros_like(item)
+    items, ratings = rated(split.train, positive_types=split.positive_types)
+    means = shrunk_means(items, ratings, num_items=len(split.catalogue))
+    baseline = torch.from_numpy(means).float()
+    return baseline if config.baseline == "item" else torch.full_like(baseline, ratings.mean())
+
+
+def _tensors(features: EncodedFeatures) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(features.index), torch.from_numpy(features.weight)
+
+
+def _algorithm(config: AlgorithmConfig, model: TaskModel) -> GradientBased:
     make = ALGORITHMS[config.name]
-    model = Factorization(start)
     return make(model, inner_lr=config.inner_lr, num_inner_steps=config.num_inner_steps)

@@ -87,7 +87,35 @@ class FactorizationConfig(StrictModel):
     """Ridge of the co-occurrence start, in users: larger trusts rare pairs less."""
 
 
-ModelConfig = FactorizationConfig
+class PreferenceMlpConfig(StrictModel):
+    """score(u, j) = baseline_j + MLP(features of u, features of j): MeLU's estimator."""
+
+    name: Literal["preference_mlp"] = "preference_mlp"
+    """The model's name."""
+
+    feedback: Literal["implicit", "ratings"] = "implicit"
+    """`ratings`: predict an event's value. `implicit`: tell what was chosen from other items."""
+
+    baseline: Literal["item", "none"] = "item"
+    """What is added for each item: its mean rating or log-popularity; `none`: the same for all."""
+
+    embedding_dim: PositiveInt = 16
+    """Width of the embedding of each feature."""
+
+    hidden_dim: PositiveInt = 64
+    """Width of both hidden layers."""
+
+    num_negatives: PositiveInt = 4
+    """With `implicit`: other items that each item is told from, fixed by hashes."""
+
+    item_ids: bool = False
+    """Each item has an embedding of its own id as well, beside those of its features."""
+
+    fast_first_layer: bool = False
+    """Adapt the first layer's item half as well, as MeLU does; a larger state a user."""
+
+
+ModelConfig = Annotated[FactorizationConfig | PreferenceMlpConfig, Field(discriminator="name")]
 
 
 class _GradientBased(StrictModel):

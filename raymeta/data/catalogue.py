@@ -5,9 +5,11 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raymeta.data.events import History
+from raymeta.data.features import NO_FEATURES, EncodedFeatures, FeatureVocab
 from raymeta.data.task_dataset import UserTasks
 from raymeta.errors import DataError
 
@@ -19,10 +21,12 @@ class Catalogue:
     Attributes:
         items: one row an item: `item_id` and any feature columns.
         kinds: feature column -> `categorical`, `multi_categorical`, `numeric` or `text`.
+        vocab: how the features are read, counted on the catalogue that was trained on.
     """
 
     items: pa.Table
     kinds: dict[str, str] = field(default_factory=dict)
+    vocab: FeatureVocab = NO_FEATURES
 
     @cached_property
     def item_ids(self) -> tuple[str, ...]:
@@ -34,6 +38,11 @@ class Catalogue:
 
     def __len__(self) -> int:
         return int(self.items.num_rows)
+
+    @cached_property
+    def features(self) -> EncodedFeatures:
+        """The items' features, encoded, `[I]` records."""
+        return self.vocab.encode(self.items)
 
     def localise(self, users: UserTasks, item_ids: NDArray[np.str_]) -> UserTasks:
         """Rewrites item indices into `item_ids` as indices of this catalogue, -1 if not in it."""
@@ -66,7 +75,8 @@ def catalogue_from_users(
             f"No item has a positive event of {min_users} training users or more.",
             remedy="Lower data.min_item_users, or check data.positive_events.",
         )
-    wanted = pa.table({"item_id": pa.array(kept.tolist(), pa.string())})
-    columns = ["item_id", *[name for name in items.column_names if name != "item_id"]]
-    joined = wanted.join(items.select(columns), "item_id", join_type="left outer")
-    return Catalogue(joined.sort_by("item_id"), kinds)
+    wanted = pa.array(sorted(kept.tolist()), pa.string())
+    # a take rather than a join, which refuses columns of lists; no row there gives nulls
+    rows = items.drop_columns(["item_id"]).take(pc.index_in(wanted, value_set=items["item_id"]))
+    table = pa.table({"item_id": wanted, **dict(zip(rows.column_names, rows.columns, strict=True))})
+    return Catalogue(table, kinds, FeatureVocab.count(table, kinds))

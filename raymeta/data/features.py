@@ -235,6 +235,10 @@ class FeatureVocab:
         return cls(tuple(fields))
 
 
+NO_FEATURES = FeatureVocab(())
+"""The vocabulary of a table without features."""
+
+
 def _row_values(field: Field) -> list[str | None]:
     if field.kind == FeatureKind.NUMERIC:
         return [None, None]

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raymeta.config.experiment import DataConfig
-from raymeta.data.episodes import cut, num_units
+from raymeta.data.episodes import cut, latest_values, num_units
 from raymeta.data.events import SupportView, pad_items, support_from_events
 from raymeta.data.task_dataset import UserTasks
 from raymeta.seeding import numpy_generator
@@ -37,7 +37,7 @@ class EpisodeSampler:
 
     def batch(self, step: int) -> TaskBatch:
         """The tasks of one outer step; users come once an epoch."""
-        supports, queries = [], []
+        supports, queries, values = [], [], []
         for position in range(step * self._tasks, (step + 1) * self._tasks):
             epoch, place = divmod(position, len(self._users))
             history = self._users[int(self._order(epoch)[place])]
@@ -52,7 +52,8 @@ class EpisodeSampler:
             )
             supports.append(support)
             queries.append(query)
-        return TaskBatch(support_from_events(supports, self._view), pad_items(queries))
+            values.append(latest_values(history, query))
+        return TaskBatch(support_from_events(supports, self._view), pad_items(queries, values))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """The users of an epoch; kept, since a permutation of all users for each task adds up."""
