@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from raymeta.algorithms.starts import LearnedStart, Start
+from raymeta.inner import forms
 from raymeta.inner.adapt import iterates, over_tasks
 from raymeta.inner.gradient import GradientMode, InnerProblem, last
+from raymeta.inner.gram import Descent, GramForm
 from raymeta.inner.rules import UpdateRule
 from raymeta.models.base import ReadsFeatures, SplitsBody, TaskModel
 from raymeta.types import Examples, MetaGradient, Params, TaskBatch, TaskState
@@ -54,6 +56,9 @@ class GradientBased:
     num_inner_steps: int
     start: Start = field(default_factory=LearnedStart)
     fixed: frozenset[str] = frozenset()
+    _forms: dict[forms.Signature, GramForm | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def init(self, generator: torch.Generator) -> Params:
         params = self.model.init(generator)
@@ -72,10 +77,11 @@ class GradientBased:
         with torch.no_grad():
             parts = self._divide(meta_params)
             shared = self.model.shared(self._slow(parts))
+            form = self._form(meta_params, support, None)
 
-            def one(task_support: Examples) -> Params:
-                problem = self._problem(parts, shared, task_support, task_support)
-                return {**self._given(parts, task_support), **last(problem.descend(True))}
+            def one(task: Examples) -> Params:
+                given = self._given(parts, task)
+                return {**given, **self._adapted(parts, shared, task, form)}
 
             return over_tasks(one, self._with_activations(parts, support))
 
@@ -99,11 +105,18 @@ class GradientBased:
         Its derivative is the mode's meta-gradient, which is that of the value where the mode is
         exact (`Unrolled`; `Implicit` at the end of a converged inner loop).
         """
+        form = self._form(meta_params, batch.support, batch.query)
+        return self._query_losses(meta_params, batch, outer_step, form)
+
+    def _query_losses(
+        self, meta_params: Params, batch: TaskBatch, outer_step: int | None, form: GramForm | None
+    ) -> Tensor:
         parts = self._divide(meta_params)
         shared = self.model.shared(self._slow(parts))
 
         def one(support: Examples, query: Examples) -> Tensor:
-            return self.mode.query_loss(self._problem(parts, shared, support, query), outer_step)
+            problem = self._problem(parts, shared, support, query, form)
+            return self.mode.query_loss(problem, outer_step)
 
         return over_tasks(
             one,
@@ -134,10 +147,11 @@ class GradientBased:
         self, meta_params: Params, batch: TaskBatch, outer_step: int | None
     ) -> MetaGradient:
         """One pass: the gradient of one task's loss, lifted over tasks."""
+        form = self._form(meta_params, batch.support, batch.query)
 
         def loss(params: Params, support: Examples, query: Examples) -> Tensor:
             alone = TaskBatch(_unsqueezed(support), _unsqueezed(query))
-            return self.query_losses(params, alone, outer_step=outer_step)[0]
+            return self._query_losses(params, alone, outer_step, form)[0]
 
         def one(support: Examples, query: Examples) -> tuple[Params, Tensor]:
             return torch.func.grad_and_value(loss)(meta_params, support, query)
@@ -145,20 +159,35 @@ class GradientBased:
         gradients, losses = over_tasks(one, batch.support, batch.query)
         return MetaGradient(gradients, losses, batch.num_tasks)
 
+    def _adapted(
+        self, parts: _Parts, shared: Params, support: Examples, form: GramForm | None
+    ) -> Params:
+        """One task's fast weights after the inner loop."""
+        if form is None:
+            return last(self._problem(parts, shared, support, support).descend(True))
+        start, slow = self._start(parts, support)
+        return form.adapted(start, (slow, shared, support), self._descent(parts))
+
     def _problem(
-        self, parts: _Parts, shared: Params, support: Examples, query: Examples
+        self,
+        parts: _Parts,
+        shared: Params,
+        support: Examples,
+        query: Examples,
+        form: GramForm | None = None,
     ) -> InnerProblem:
         """One task, ready to be adapted."""
-        parts = replace(parts, model={**parts.model, **self._given(parts, support)})
-        start = self.start(parts.start, parts.model, self.fast, support)
-        slow = self._slow(parts)
+        start, slow = self._start(parts, support)
+        if form is not None:
+            inner, outer = (slow, shared, support), (slow, shared, support, query)
+            return form.problem(start, inner, outer, self._descent(parts))
         objective = self.mode.objective(
-            lambda fast: self.model.support_loss({**slow, **fast}, shared, support), start
+            lambda fast: self._support_loss(fast, slow, shared, support), start
         )
         return InnerProblem(
             start=start,
             objective=objective,
-            query_loss=lambda fast: self.model.query_loss({**slow, **fast}, shared, support, query),
+            query_loss=lambda fast: self._query_loss(fast, slow, shared, support, query),
             descend=lambda first_order: iterates(
                 objective,
                 start,
@@ -168,6 +197,71 @@ class GradientBased:
                 first_order=first_order,
             ),
         )
+
+    def _start(self, parts: _Parts, support: Examples) -> tuple[Params, Params]:
+        """One task's fast weights before the first step, and its slow parameters."""
+        parts = replace(parts, model={**parts.model, **self._given(parts, support)})
+        return self.start(parts.start, parts.model, self.fast, support), self._slow(parts)
+
+    def _descent(self, parts: _Parts) -> Descent:
+        return Descent(self.rule, parts.rule, self.num_inner_steps)
+
+    def _support_loss(
+        self, fast: Params, slow: Params, shared: Params, support: Examples
+    ) -> Tensor:
+        return self.model.support_loss({**slow, **fast}, shared, support)
+
+    def _query_loss(
+        self, fast: Params, slow: Params, shared: Params, support: Examples, query: Examples
+    ) -> Tensor:
+        return self.model.query_loss({**slow, **fast}, shared, support, query)
+
+    def _form(
+        self, meta_params: Params, support: Examples, query: Examples | None
+    ) -> GramForm | None:
+        """The form that this batch runs in; None for the definition."""
+        num_tasks = len(next(iter(support.values())))
+        can = self.rule.rate is not None and self.mode.follows_path
+        if not can or num_tasks * self.num_inner_steps < forms.MIN_TASK_STEPS:
+            return None
+        key = forms.signature(support, query or {})
+        if key not in self._forms:
+            detached = {name: p.detach() for name, p in meta_params.items()}
+            rows = [self._one_task(detached, part) for part in (support, query) if part is not None]
+            self._forms[key] = self._adopted(detached, *rows)
+        return self._forms[key]
+
+    def _one_task(self, meta_params: Params, examples: Examples) -> Examples:
+        rows = {name: value[:1] for name, value in examples.items()}
+        rows = self._with_activations(self._divide(meta_params), rows)
+        return {name: value[0].detach() for name, value in rows.items()}
+
+    def _adopted(
+        self, meta_params: Params, support: Examples, query: Examples | None = None
+    ) -> GramForm | None:
+        """The Gram form, if there is one and it gives one task what the definition gives it."""
+        parts = self._divide(meta_params)
+        start, slow = self._start(parts, support)
+        inner = (slow, self.model.shared(self._slow(parts)), support)
+        if query is None:
+            form = forms.gram_form(start, self._support_loss, inner)
+        else:
+            form = forms.gram_form(
+                start, self._support_loss, inner, self._query_loss, (*inner, query)
+            )
+        if form is None:
+            return None
+
+        def judged(params: Params, form: GramForm | None) -> Tensor:
+            parts = self._divide(params)
+            shared = self.model.shared(self._slow(parts))
+            if query is not None:
+                problem = self._problem(parts, shared, support, query, form)
+                return problem.query_loss(last(problem.descend(False)))
+            fast = self._adapted(parts, shared, support, form)
+            return torch.stack([w.square().sum() for w in fast.values()]).sum()
+
+        return forms.adopted(form, judged, meta_params)
 
     def _given(self, parts: _Parts, support: Examples) -> Params:
         """What one task's features say of its parameters."""

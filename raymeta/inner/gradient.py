@@ -14,7 +14,7 @@ outer step the same way, summed or one a task, by one backward pass.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -49,7 +49,14 @@ class InnerProblem:
 
 
 class GradientMode(Protocol):
-    """How the outer gradient passes through the inner loop."""
+    """How the outer gradient passes through the inner loop.
+
+    Attributes:
+        follows_path: whether a problem is only asked for its path and for the query loss along it,
+            so that points of the path may be kept in other coordinates (`gram`).
+    """
+
+    follows_path: ClassVar[bool]
 
     def objective(self, support_loss: TaskLoss, start: Params) -> TaskLoss:
         """The inner objective of a task: its support loss, and what the mode adds to it."""
@@ -66,6 +73,8 @@ class GradientMode(Protocol):
 
 
 class _PlainObjective:
+    follows_path: ClassVar[bool] = False
+
     def objective(self, support_loss: TaskLoss, start: Params) -> TaskLoss:
         del start
         return support_loss
@@ -87,6 +96,7 @@ class Unrolled(_PlainObjective):
 
     second_order_from: int = 0
     multi_step_until: int = 0
+    follows_path: ClassVar[bool] = True
 
     def query_loss(self, problem: InnerProblem, outer_step: int | None) -> Tensor:
         first_order = outer_step is not None and outer_step < self.second_order_from
@@ -102,6 +112,8 @@ class Unrolled(_PlainObjective):
 @dataclass(frozen=True)
 class FirstOrder(_PlainObjective):
     """With the inner gradients held constant (FOMAML: Finn et al. 2017, section 5.2)."""
+
+    follows_path: ClassVar[bool] = True
 
     def query_loss(self, problem: InnerProblem, outer_step: int | None) -> Tensor:
         del outer_step
@@ -129,6 +141,7 @@ class Implicit:
 
     proximal: float
     num_cg_iterations: int = 5
+    follows_path: ClassVar[bool] = False
 
     def objective(self, support_loss: TaskLoss, start: Params) -> TaskLoss:
         def objective(fast: Params) -> Tensor:

@@ -1,0 +1,108 @@
+"""Which execution form a batch of tasks runs in; the definition is `adapt.iterates` under `vmap`.
+
+    definition   what everything else is held to; a lone task runs without `vmap`
+    Gram form    what does not change in the inner loop computed once a task, and the first fast
+                 layers kept as deltas (`gram`); for any model whose losses can be traced, and any
+                 rule with one rate a tensor
+
+The choice depends on what is fast, on shapes and on the number of tasks, never on the history of
+the process, so that two runs of the same configuration take the same forms. Before a form is
+adopted it has to give the definition's query loss and meta-gradient on the first task at hand; one
+that does not (a loss whose derivative is not that of its operations, such as a straight-through
+estimator) leaves the definition in place, and the log says so.
+"""
+
+import logging
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from raymeta.inner.gram import GramForm
+from raymeta.inner.partial import Arguments, Layer, TracedLoss, UntraceableError
+from raymeta.types import Examples, Params
+
+logger = logging.getLogger(__name__)
+
+MIN_TASK_STEPS = 64
+"""Tasks times inner steps below which tracing a loss (about 0.1 s, once) does not pay."""
+
+Signature = tuple[object, ...]
+
+
+def signature(*examples: Examples) -> Signature:
+    """What a form depends on: names, kinds and shapes of one task's rows."""
+    return tuple(
+        (name, value.dtype, value.shape[1:]) for part in examples for name, value in part.items()
+    )
+
+
+def gram_form(
+    fast: Params,
+    support_loss: Callable[..., Tensor],
+    support_arguments: Arguments,
+    query_loss: Callable[..., Tensor] | None = None,
+    query_arguments: Arguments = (),
+) -> GramForm | None:
+    """The Gram form of one task's losses, or None where it cannot be had or gains nothing.
+
+    Args:
+        fast: start of the fast weights.
+        support_loss: (fast weights, *support_arguments) -> scalar.
+        query_loss: (fast weights, *query_arguments) -> scalar; not needed for adapting alone.
+    """
+    try:
+        support = TracedLoss(support_loss, fast, support_arguments)
+        query = TracedLoss(query_loss, fast, query_arguments) if query_loss else None
+    except UntraceableError as error:
+        logger.info("The losses are not cut: %s", error)
+        return None
+    layers = support.fixed_input_layers()
+    if query is not None:
+        others = query.fixed_input_layers()
+        layers = {n: layer for n, layer in layers.items() if n in others}
+    names = frozenset(n for n, layer in layers.items() if _gains(layer, fast[n]))
+    if not names and not support.has_fixed_part:
+        return None
+    return GramForm(support.cut(names), query.cut(names) if query is not None else None)
+
+
+def _gains(layer: Layer, weight: Tensor) -> bool:
+    """Whether deltas are smaller than the weight: fewer support rows than inputs."""
+    num_inputs = weight.shape[1] if layer.layout == "out_in" else weight.shape[0]
+    return layer.num_rows < num_inputs
+
+
+def adopted(
+    form: GramForm, judged: Callable[[Params, GramForm | None], Tensor], params: Params
+) -> GramForm | None:
+    """`form`, if a task's loss by it has the value and the gradient that the definition gives.
+
+    Args:
+        judged: (meta-parameters, form or None for the definition) -> a scalar of one task.
+        params: meta-parameters.
+    """
+    with torch.enable_grad():
+        pairs = zip(
+            _value_and_gradient(lambda p: judged(p, form), params),
+            _value_and_gradient(lambda p: judged(p, None), params),
+            strict=True,
+        )
+    for found, expected in pairs:
+        tolerance = torch.finfo(expected.dtype).eps ** 0.5  # 3e-4 in float32, 1e-8 in float64
+        error = (found - expected).abs().max()
+        # also false where either is not a number
+        if not bool(error <= tolerance * expected.abs().max().clamp(min=1e-6)):
+            logger.warning("The Gram form differs from the definition by %.1e: not used", error)
+            return None
+    return form
+
+
+def _value_and_gradient(loss: Callable[[Params], Tensor], params: Params) -> tuple[Tensor, Tensor]:
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    value = loss(leaves)
+    found = torch.autograd.grad(value, list(leaves.values()), allow_unused=True)
+    zeros = (p.new_zeros(p.shape) for p in params.values())
+    return value.detach(), torch.cat(
+        [(zero if g is None else g).reshape(-1) for g, zero in zip(found, zeros, strict=True)]
+    )
