@@ -336,6 +336,16 @@ def test_a_visitor_who_shops_on_starts_anew(store: EventStore) -> None:
     assert run(store.erase("t", "u", at_ms=200)).generation == 2
 
 
+def test_an_erasure_that_comes_late_does_not_take_what_came_after_it(store: EventStore) -> None:
+    append(store, "t", "u", [event("1", at=50)])
+    first = run(store.erase("t", "u", at_ms=100))
+    append(store, "t", "u", [event("2", at=150)], received_ms=150)
+    for late_ms in (90, 100):
+        again = run(store.erase("t", "u", at_ms=late_ms))
+        assert (again.generation, again.num_events) == (first.generation, 0)
+    assert [e.event_id for e in run(store.read("t", "u")).events] == ["2"]
+
+
 def test_an_unknown_user_can_be_erased_before_a_late_event_arrives(store: EventStore) -> None:
     assert run(store.erase("t", "u", at_ms=100)).generation == 1
     assert append(store, "t", "u", [event("1", at=90)], received_ms=150).erased == 1

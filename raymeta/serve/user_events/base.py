@@ -305,7 +305,9 @@ class EventStore(Protocol):
     async def erase(self, tenant: str, user_id: str, *, at_ms: int) -> Erasure:
         """Removes all that is stored of a user but the tombstone; the version grows.
 
-        A user of whom nothing is stored gets a tombstone too: an append may be under way.
+        A user of whom nothing is stored gets a tombstone too: an append may be under way. An
+        erasure of no later time than the last one was sent again, or comes late: it does nothing,
+        since what is there now came after it.
         """
         ...
 

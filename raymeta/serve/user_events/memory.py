@@ -169,13 +169,15 @@ class MemoryEventStore:
         with self._lock:
             now = self._now_ms()
             user = self._user(tenant, user_id) or _User(now, now)
+            if at_ms <= user.erased_ms:
+                return Erasure(user.generation, user.number, 0)
             self._users[tenant, user_id] = _User(
                 user.epoch_ms,
                 now,
                 number=user.number + 1,
                 taken=user.taken,
                 generation=user.generation + 1,
-                erased_ms=max(at_ms, user.erased_ms),
+                erased_ms=at_ms,
             )
             for key, answer in list(self._answers.items()):
                 if key[0] == tenant and answer.user_id == user_id:

@@ -156,10 +156,13 @@ return redis.call('LRANGE', KEYS[5], 0, -1)
 _ERASE = (
     _LOCK
     + """
+if tonumber(ARGV[3]) <= field('erased', -1) then
+  return {field('generation', 0), field('number', 0), 0}
+end
 local before = field('events', 0)
 clear()
 redis.call('HDEL', KEYS[1], 'features', 'feature_list', 'events', 'arrivals')
-redis.call('HSET', KEYS[1], 'erased', math.max(tonumber(ARGV[3]), field('erased', -1)))
+redis.call('HSET', KEYS[1], 'erased', ARGV[3])
 local generation = redis.call('HINCRBY', KEYS[1], 'generation', 1)
 return {generation, redis.call('HINCRBY', KEYS[1], 'number', 1), before}
 """

@@ -283,11 +283,13 @@ def erase(
 ) -> Erasure:
     """As `EventStore.erase`."""
     user = _locked(session, tenant, user_id, retention=retention, now_ms=now_ms)
+    if at_ms <= user.erased_ms:
+        return Erasure(user.generation, user.number, 0)
     _clear(session, user.key)
     session.run(
         "UPDATE users SET state_version = ?, num_events = 0, generation = ?, erased_ms = ?, "
         "features = '{}', touched_ms = ? WHERE user_key = ?",
-        (user.number + 1, user.generation + 1, max(at_ms, user.erased_ms), now_ms, user.key),
+        (user.number + 1, user.generation + 1, at_ms, now_ms, user.key),
     )
     return Erasure(user.generation + 1, user.number + 1, user.num_events)
 
