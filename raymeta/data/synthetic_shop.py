@@ -42,6 +42,7 @@ _START_MS = 1_704_067_200_000  # 2024-01-01
 _SPAN_MS = 120 * 86_400_000
 _SEARCH_SHARE = 0.7
 _CART_RATE, _PURCHASE_RATE = 0.6, 0.8
+_INDIFFERENT_TASTE = 0.3
 
 EVENT_COLUMNS = pa.schema(
     [
@@ -68,12 +69,15 @@ class Shop:
         num_items: items, spread evenly over `CATEGORIES`.
         num_visits: visits of all shoppers together; each gives about 13 events.
         seed: everything follows from it.
+        tastes: without them all shoppers like all categories alike, so that nothing a shopper did
+            tells what the shopper will do: a gain from adapting would be a leak.
     """
 
     num_users: int = 2_000
     num_items: int = 480
     num_visits: int = 40_000
     seed: int = 0
+    tastes: bool = True
 
     @property
     def num_slices(self) -> int:
@@ -85,7 +89,8 @@ class World:
     """What is true of a shop and not in its log.
 
     Attributes:
-        taste: `[users, categories]` in [0, 1], the favourite category of each shopper at 1.
+        taste: `[users, categories]` in [0, 1], the favourite category of each shopper at 1; the
+            same everywhere in a shop without tastes.
         activity: `[users]` cumulative share of the visits.
         category: `[items]`.
         appeal: `[items]` in [0.5, 1].
@@ -117,6 +122,8 @@ def make_world(shop: Shop) -> World:
     weight = rng.standard_gamma(0.25, (shop.num_users, len(CATEGORIES))).astype(np.float32)
     taste = weight / np.maximum(weight.max(axis=1, keepdims=True), np.float32(1e-30))
     favourite = taste.argmax(axis=1)
+    if not shop.tastes:
+        taste = np.full_like(taste, _INDIFFERENT_TASTE)
     told = rng.random(shop.num_users) < 0.7
     popularity = 1.0 / (1.0 + rng.permutation(shop.num_items)) ** 0.7
     activity = rng.lognormal(0.0, 0.8, shop.num_users)
@@ -158,6 +165,33 @@ def event_slice(shop: Shop, number: int) -> pa.Table:
     ]
     table = _events(rows, visit=visit, user=user, searched=searched, rng=rng)
     return table.take(pc.sort_indices(table.column("timestamp")))
+
+
+def purchase_rates(
+    shop: Shop, users: NDArray[np.int64], *, num_lists: int = 4_096
+) -> NDArray[np.float64]:
+    """Purchases that a visit of each of `users` brings of each item on average, `[users, items]`.
+
+    The order that no recommender can beat, from what the log does not say:
+
+        rate(u, i) = sum_q P(q | u) exposure(q, i) * affinity(u, i) * P(bought | clicked)
+
+    with q a searched category or the home page, and exposure(q, i) the mean examination of i in
+    the lists of q, over `num_lists` of them (standard error about 1 / sqrt(num_lists)).
+    """
+    world = make_world(shop)
+    rng = np.random.default_rng(derive_seed(shop.seed, "exposure"))
+    seen = examination(np.arange(LIST_LENGTH))
+    exposure = np.zeros((len(CATEGORIES) + 1, shop.num_items))
+    for category in range(-1, len(CATEGORIES)):  # the home page is -1, and the last row
+        shown, is_shown = _rankings(rng, world, np.full(num_lists, category))
+        weight = np.where(is_shown, seen, 0.0) / num_lists
+        exposure[category] = np.bincount(shown.ravel(), weight.ravel(), minlength=shop.num_items)
+    taste = world.taste[users].astype(np.float64)
+    searches = _SEARCH_SHARE * taste / taste.sum(axis=1, keepdims=True)
+    examined = searches @ exposure[:-1] + (1.0 - _SEARCH_SHARE) * exposure[-1]
+    affinity = world.affinity(users[:, None], np.arange(shop.num_items))
+    return np.asarray(examined * affinity * _CART_RATE * _PURCHASE_RATE, np.float64)
 
 
 def item_table(shop: Shop) -> pa.Table:

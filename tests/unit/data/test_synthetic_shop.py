@@ -1,5 +1,6 @@
 """The generated shop: its clicks follow the model that it states, and its seed decides it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from raymeta.data.synthetic_shop import (
     examination,
     item_table,
     make_world,
+    purchase_rates,
     write_events,
 )
 
@@ -53,6 +55,32 @@ def test_clicks_follow_examination_times_affinity(events: pa.Table) -> None:
     assert clicked["propensity"].to_numpy() == pytest.approx(
         examination(clicked["position"].to_numpy())
     )
+
+
+@pytest.mark.parametrize("tastes", [True, False])
+def test_the_rates_foretell_the_purchases(tastes: bool) -> None:
+    shop = replace(SHOP, num_visits=VISITS_PER_SLICE, tastes=tastes)
+    bought = of_type(event_slice(shop, 0), "purchase")
+    user, item = numbers(bought["user_id"]), numbers(bought["item_id"])
+    share = np.diff(make_world(shop).activity, prepend=0.0)
+    rate = purchase_rates(shop, np.arange(shop.num_users)) * share[:, None] * shop.num_visits
+    expected = rate.sum()
+    assert abs(len(user) - expected) < 4 * np.sqrt(expected)
+    # by item, and by whether it is of the shopper's favourite category
+    by_item = np.bincount(item, minlength=shop.num_items)
+    surprise = (by_item - rate.sum(axis=0)) / np.sqrt(rate.sum(axis=0))
+    assert np.sqrt(np.mean(surprise**2)) < 1.25
+    world = make_world(shop)
+    favourite = world.taste.argmax(axis=1)
+    expected = rate[favourite[:, None] == world.category].sum()
+    found = (favourite[user] == world.category[item]).sum()
+    assert abs(found - expected) < 4 * np.sqrt(expected)
+
+
+def test_without_tastes_all_shoppers_are_alike() -> None:
+    rates = purchase_rates(replace(SHOP, tastes=False), np.arange(SHOP.num_users))
+    np.testing.assert_array_equal(rates, rates[:1].repeat(len(rates), axis=0))
+    assert purchase_rates(SHOP, np.arange(SHOP.num_users)).std(axis=0).min() > 0
 
 
 def test_what_is_done_follows_what_was_shown(events: pa.Table) -> None:
