@@ -37,13 +37,16 @@ def check(file: File, overrides: Overrides = None, as_json: AsJson = False) -> N
 def show(file: File, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Print the whole of a settings file: `extends` merged, defaults filled in.
 
+    Of an experiment, also how many bytes a user's adapted state takes.
+
     Example: raymeta config show shop.yaml --set algorithm.inner_lr=0.3
     """
     _, settings = resolve(file, overrides or [])
+    size = _user_state_bytes(settings)
     emit(
-        settings.model_dump(mode="json"),
+        settings.model_dump(mode="json") | ({} if size is None else {"user_state_bytes": size}),
         as_json=as_json,
-        render=lambda values: yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip(),
+        render=_render_settings,
     )
 
 
@@ -97,6 +100,22 @@ def _serve_application(values: dict[str, Any], file: Path, overrides: list[str])
     for deployment in applications[0].get("deployments") or []:
         merged = merge(merged, deployment.get("user_config") or {})
     return ServingConfig.parse(merged, source=f"{file}, args and user_config")
+
+
+def _user_state_bytes(settings: StrictModel) -> int | None:
+    """Bytes of a user's state under an experiment, where the settings alone decide it."""
+    if not isinstance(settings, ExperimentConfig):
+        return None
+    from raymeta.config.build import user_state_bytes  # imports torch, which other verbs do without
+
+    return user_state_bytes(settings)
+
+
+def _render_settings(values: dict[str, Any]) -> str:
+    """A settings file; what is not a setting is a comment in it."""
+    size = values.pop("user_state_bytes", None)
+    text: str = yaml.safe_dump(values, sort_keys=False, allow_unicode=True).rstrip()
+    return text if size is None else f"{text}\n# A user's adapted state takes {size:,} bytes."
 
 
 def leaves(values: Any, prefix: str = "") -> dict[str, Any]:

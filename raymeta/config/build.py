@@ -1,8 +1,12 @@
 """The one table from names in a config to objects; components themselves take plain arguments."""
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
+from raymeta.adapters.select import state_bytes
 from raymeta.algorithms import presets
 from raymeta.algorithms.gradient_based import GradientBased
 from raymeta.config.experiment import (
@@ -15,6 +19,7 @@ from raymeta.data.features import NO_FEATURES, EncodedFeatures, FeatureVocab
 from raymeta.data.interactions import InteractionMatrix
 from raymeta.data.ratings import rated, shrunk_means
 from raymeta.data.task_split import TaskSplit
+from raymeta.inner.rules import UpdateRule, adam, clipped, momentum, stopped_early
 from raymeta.models.base import TaskModel
 from raymeta.models.cooccurrence import Cooccurrence, ridge_cooccurrence
 from raymeta.models.embeddings import FieldEmbedding
@@ -26,12 +31,20 @@ from raymeta.models.preference_mlp import (
 )
 from raymeta.types import Params
 
-ALGORITHMS = {
+ALGORITHMS: dict[str, Callable[..., GradientBased]] = {
     "maml": presets.maml,
     "fomaml": presets.fomaml,
+    "reptile": presets.reptile,
     "anil": presets.anil,
+    "boil": presets.boil,
     "meta_sgd": presets.meta_sgd,
+    "maml_plus_plus": presets.maml_plus_plus,
+    "cavia": presets.cavia,
+    "imaml": presets.imaml,
+    "melu": presets.melu,
+    "fine_tuning": presets.fine_tuning,
 }
+OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"momentum": momentum, "adam": adam}
 
 
 def build_algorithm(experiment: ExperimentConfig, split: TaskSplit) -> GradientBased:
@@ -78,6 +91,17 @@ def restore_algorithm(
     )
     model = _preference_mlp(config, items, item_vocab, user_vocab)
     return _algorithm(experiment.algorithm, model)
+
+
+def user_state_bytes(experiment: ExperimentConfig) -> int | None:
+    """Bytes of one user's adapted state; None where they depend on the features of the data."""
+    config = experiment.model
+    if not isinstance(config, FactorizationConfig):
+        return None
+    # what is a user's own does not depend on the catalogue, so one of two items will do
+    items = Cooccurrence(torch.zeros(2, config.dim), torch.zeros(2))
+    learner = _algorithm(experiment.algorithm, Factorization(items))
+    return state_bytes(learner.init(torch.Generator()), learner.fast)
 
 
 def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
@@ -161,5 +185,19 @@ def _tensors(features: EncodedFeatures) -> tuple[Tensor, Tensor]:
 
 
 def _algorithm(config: AlgorithmConfig, model: TaskModel) -> GradientBased:
-    make = ALGORITHMS[config.name]
-    return make(model, inner_lr=config.inner_lr, num_inner_steps=config.num_inner_steps)
+    of_the_rule = {"inner_optimizer", "max_inner_gradient_norm", "min_inner_gradient_norm"}
+    choices = config.model_dump(exclude={"name", *of_the_rule})
+    learner = ALGORITHMS[config.name](model, **choices)
+    return replace(learner, rule=_rule(config, learner.rule))
+
+
+def _rule(config: AlgorithmConfig, rule: UpdateRule) -> UpdateRule:
+    """The preset's rule, or the optimiser that the settings name, wrapped as they say."""
+    optimizer = getattr(config, "inner_optimizer", "sgd")  # learned rates have no choice of one
+    if optimizer != "sgd":
+        rule = OPTIMIZERS[optimizer](config.inner_lr)
+    if config.max_inner_gradient_norm is not None:
+        rule = clipped(rule, max_norm=config.max_inner_gradient_norm)
+    if config.min_inner_gradient_norm is not None:
+        rule = stopped_early(rule, min_gradient_norm=config.min_inner_gradient_norm)
+    return rule

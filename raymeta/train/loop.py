@@ -106,7 +106,9 @@ def train(
     losses: list[float] = []
     started_s, since = time.monotonic(), position.step
     while position.step < config.max_outer_steps and position.stale < config.patience:
-        local = algorithm.meta_gradient(params, sampler.batch(position.step))
+        local = algorithm.meta_gradient(
+            params, sampler.batch(position.step), outer_step=position.step
+        )
         gradients, loss = mean_over_tasks(local, worker.all_reduce)
         if math.isnan(loss):
             raise AdaptationError(

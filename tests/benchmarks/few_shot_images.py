@@ -33,7 +33,7 @@ WAYS, TEST_TASKS = 5, 600
 ZIPS = ("images_background_small1.zip", "images_background_small2.zip")
 
 ROWS = {
-    "maml": lambda model: presets.maml(model, inner_lr=0.1, num_inner_steps=2),
+    "maml": lambda model: presets.maml(model, inner_lr=0.2, num_inner_steps=1),
     "fomaml": lambda model: presets.fomaml(model, inner_lr=0.1, num_inner_steps=3),
     "anil": lambda model: presets.anil(model, inner_lr=0.1, num_inner_steps=5),
     "ridge": lambda model: presets.ridge(model, penalty=1.0, scale=5.0),

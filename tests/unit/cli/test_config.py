@@ -18,7 +18,8 @@ def files(tmp_path: Path) -> Path:
 def test_show_merges_and_fills_in(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "show", str(files / "child.yaml"), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert shown["algorithm"] == {"name": "anil", "inner_lr": 0.3, "num_inner_steps": 3}
+    expected = {"name": "anil", "inner_lr": 0.3, "num_inner_steps": 3, "inner_optimizer": "sgd"}
+    assert shown["algorithm"].items() >= expected.items()
     assert shown["data"]["split"]["num_folds"] == 5
 
 
@@ -36,6 +37,15 @@ def test_diff_names_what_differs_and_nothing_else(
     assert capsys.readouterr().out.splitlines()[2:] == ["algorithm.inner_lr: 0.1 -> 0.3"]
     assert run(["config", "diff", str(files / "base.yaml"), str(files / "base.yaml")]) == 0
     assert "say the same" in capsys.readouterr().out
+
+
+def test_show_says_what_a_user_costs(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show = ["config", "show", str(files / "base.yaml"), "--set", "model.name=factorization"]
+    show += ["--set", "model.dim=32"]
+    assert run(show) == 0
+    assert "# A user's adapted state takes 128 bytes." in capsys.readouterr().out
+    assert run([*show, "--set", "algorithm.name=maml", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["user_state_bytes"] >= 132  # and the prior's scale
 
 
 @pytest.mark.parametrize(
