@@ -60,7 +60,8 @@ class ModuleModel:
         self._module = copy.deepcopy(module)
         self._losses = {"": loss} if callable(loss) else dict(loss)
         self._several = not callable(loss)
-        self._head = head or _last_layer(self._module)
+        self._head = _last_layer(self._module) if head is None else head
+        self._in_head = f"{self._head}." if self._head else ""
         names = [name for name, _ in self._module.named_parameters()]
         self.adaptable = frozenset(n for n in names if any(fnmatchcase(n, g) for g in adaptable))
         if not self.adaptable:
@@ -68,7 +69,7 @@ class ModuleModel:
                 f"adaptable={list(adaptable)} matches none of {names}.",
                 remedy="Give globs over the module's parameter names.",
             )
-        self.head = frozenset(n for n in self.adaptable if n.startswith(f"{self._head}."))
+        self.head = frozenset(n for n in self.adaptable if n.startswith(self._in_head))
         self._stages = _stages(self._module, self._head)
         self._head_is_last = isinstance(self._module, nn.Sequential)
 
@@ -131,11 +132,18 @@ class ModuleModel:
 
     @property
     def head_weight(self) -> str:
-        return f"{self._head}.weight"
+        layer = self._module.get_submodule(self._head)
+        if not isinstance(layer, nn.Linear):
+            raise ConfigError(
+                f"The head {self._head!r} is a {type(layer).__name__}: only a linear one can be "
+                "solved for.",
+                remedy="End the module in nn.Linear, or use an algorithm of gradient steps.",
+            )
+        return f"{self._in_head}weight"
 
     @property
     def head_bias(self) -> str | None:
-        name = f"{self._head}.bias"
+        name = f"{self._in_head}bias"
         return name if name in self.head else None
 
     def features(self, params: Params, examples: Examples) -> Tensor:
@@ -215,12 +223,17 @@ def _call(module: nn.Module, params: Params, x: Tensor) -> Any:
 
 
 def _stages(module: nn.Module, head: str) -> list[_Stage]:
-    """The children of an `nn.Sequential`, or the body (the module less its head) and the head."""
+    """The children of an `nn.Sequential`, or the body (the module less its head) and the head.
+
+    A module that is a layer itself is all head.
+    """
     if isinstance(module, nn.Sequential):
         return [
             _Stage(child, {f"{name}.{own}": own for own, _ in child.named_parameters()})
             for name, child in module.named_children()
         ]
+    if not head:
+        return [_Stage(module, {own: own for own, _ in module.named_parameters()})]
     body = copy.deepcopy(module)
     parent, _, leaf = head.rpartition(".")
     setattr(body.get_submodule(parent), leaf, nn.Identity())
@@ -240,16 +253,17 @@ def _begin(examples: Examples) -> tuple[int, Tensor]:
 
 
 def _last_layer(module: nn.Module) -> str:
-    found = ""
-    for name, layer in module.named_modules():
-        if next(layer.parameters(recurse=False), None) is not None:
-            found = name
-    if not found:
+    """The name of the last layer with parameters of its own; "" where that is the module itself."""
+    names = [
+        name
+        for name, layer in module.named_modules()
+        if next(layer.parameters(recurse=False), None) is not None
+    ]
+    if not names:
         raise ConfigError(
-            f"{type(module).__name__} has no layer with parameters below it.",
-            remedy="Wrap it, so that the layer to adapt has a name.",
+            f"{type(module).__name__} has no parameters.", remedy="Give a module that can learn."
         )
-    return found
+    return names[-1]
 
 
 def _refuse_batch_statistics(module: nn.Module) -> None:

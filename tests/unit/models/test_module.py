@@ -39,13 +39,14 @@ def tasks() -> TaskBatch:
     return TwoTribes().sample(3, draw())
 
 
-@pytest.mark.parametrize("module", [net(), Residual()])
-@pytest.mark.parametrize("fast", ["all", "head", "body"])
+@pytest.mark.parametrize("module", [net(), Residual(), nn.Linear(4, 1)])
+@pytest.mark.parametrize("fast", ["all", "head", ["*bias"]])
 def test_what_runs_before_the_loop_changes_no_result(module: nn.Module, fast: str) -> None:
     model = ModuleModel(module, squared_error)
     params, batch = model.init(draw()), tasks()
     prepared = model.with_activations(params, batch.support, select(model, fast))
-    assert (len(prepared) > len(batch.support)) == (fast == "head")
+    has_body = not isinstance(module, nn.Linear)
+    assert (len(prepared) > len(batch.support)) == (fast == "head" and has_body)
     for row in range(3):
         expected = model.support_loss(params, {}, {n: t[row] for n, t in batch.support.items()})
         found = model.support_loss(params, {}, {n: t[row] for n, t in prepared.items()})
@@ -70,6 +71,7 @@ def test_a_frozen_body_runs_once_for_a_batch_whatever_the_steps() -> None:
 def test_the_head_is_the_last_layer_and_a_wrong_one_is_refused() -> None:
     assert ModuleModel(net(), squared_error).head == {"4.weight", "4.bias"}
     assert ModuleModel(Residual(), squared_error).head == {"out.weight", "out.bias"}
+    assert ModuleModel(nn.Linear(4, 1), squared_error).head == {"weight", "bias"}
 
     class Squashed(Residual):
         def forward(self, x: Tensor) -> Tensor:
@@ -128,10 +130,14 @@ def test_a_low_rank_change_is_the_product_of_its_factors() -> None:
         (lambda: select(ModuleModel(net(), squared_error), ["9.*"]), "matches none"),
         (lambda: with_lora(net(), ["1"], rank=2, generator=draw()), "'1' matches no Linear"),
         (lambda: ModuleModel(net(), squared_error, adaptable=["x"]), "matches none"),
-        (lambda: ModuleModel(nn.Tanh(), squared_error), "no layer with parameters"),
+        (lambda: ModuleModel(nn.Tanh(), squared_error), "Tanh has no parameters"),
+        (
+            lambda: presets.ridge(ModuleModel(nn.Sequential(nn.LayerNorm(4)), squared_error)),
+            "'0' is a LayerNorm",
+        ),
     ],
 )
-def test_a_name_that_matches_nothing_is_refused(wrong, message: str) -> None:
+def test_what_cannot_be_meant_is_refused(wrong, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         wrong()
 
