@@ -83,10 +83,20 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def set_path(values: dict[str, Any], path: str, value: Any) -> None:
-    """Sets `a.b.c` in nested mappings, in place, making the levels that are missing."""
+    """Sets `a.b.c` in nested mappings, in place, making the levels that are missing.
+
+    Raises:
+        ConfigError: `a` or `a.b` is a value, and has nothing below it.
+    """
     *parents, leaf = path.split(".")
-    for key in parents:
-        values[key] = dict(values.get(key) or {})
+    for depth, key in enumerate(parents, start=1):
+        below = values.get(key) or {}
+        if not isinstance(below, Mapping):
+            raise ConfigError(
+                f"'{'.'.join(parents[:depth])}' is {below!r}, so there is no '{path}'.",
+                remedy="Correct the path.",
+            )
+        values[key] = dict(below)
         values = values[key]
     values[leaf] = value
 
@@ -102,8 +112,22 @@ def explain(error: ValidationError, kind: type[BaseModel], source: str) -> Confi
         return ConfigError(f"{source}: unknown key '{path}'.", remedy=remedy)
     if first["type"] == "missing":
         return ConfigError(f"{source}: '{path}' is missing.", remedy="Add it.")
-    where = f"'{path}' is {first['input']!r}: " if path else ""
-    return ConfigError(f"{source}: {where}{first['msg']}.", remedy="Correct this value.")
+    if first["type"] == "union_tag_invalid":
+        return _unknown_name(source, path, first["ctx"])
+    # what a validator of ours says is whole; pydantic puts words of its own before it
+    said = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+    is_section = isinstance(first["input"], Mapping) and len(first["input"]) > 0
+    where = f"'{path}': " if is_section else f"'{path}' is {first['input']!r}: "
+    return ConfigError(f"{source}: {where if path else ''}{said}.", remedy="Correct this value.")
+
+
+def _unknown_name(source: str, path: str, facts: Mapping[str, str]) -> ConfigError:
+    """A section whose `name` or `kind` is none that there is."""
+    key, tag = facts["discriminator"].strip("'"), facts["tag"]
+    known = [name.strip("'") for name in facts["expected_tags"].split(", ")]
+    near = difflib.get_close_matches(tag, known, n=1)
+    remedy = f"Did you mean '{near[0]}'?" if near else f"Choose from: {', '.join(known)}."
+    return ConfigError(f"{source}: '{path}' has no {key} '{tag}'.", remedy=remedy)
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -118,7 +142,12 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
 
 def parse_scalar(text: str) -> Any:
     """A YAML value, with `1e-3` read as the number that people mean (YAML 1.1 reads a string)."""
-    value = yaml.safe_load(text)
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(
+            f"{text!r} is not a YAML value.", remedy="Close its brackets and quotes."
+        ) from None
     if isinstance(value, str):
         try:
             return float(value)
