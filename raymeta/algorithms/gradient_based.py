@@ -244,10 +244,15 @@ class GradientBased:
         start, slow = self._start(parts, support)
         inner = (slow, self.model.shared(self._slow(parts)), support)
         if query is None:
-            form = forms.gram_form(start, self._support_loss, inner)
+            form = forms.gram_form(start, self.num_inner_steps, self._support_loss, inner)
         else:
             form = forms.gram_form(
-                start, self._support_loss, inner, self._query_loss, (*inner, query)
+                start,
+                self.num_inner_steps,
+                self._support_loss,
+                inner,
+                self._query_loss,
+                (*inner, query),
             )
         if form is None:
             return None

@@ -1,16 +1,17 @@
-"""A task's loss cut in two: what no fast weight changes, and the rest as a function of the weights.
+"""A task's loss cut open: at what no fast weight changes, and at the layers with fast weights.
 
-The loss is traced once, on one task, into a graph of tensor operations; a node that no fast weight
-reaches belongs to `before`, which runs once a task, outside the inner loop. The weight of a layer
-whose input is such a node need not be formed at all: `after` takes the layer's output instead.
-What is done with that is `gram`'s matter; nothing here knows of steps, rules or users.
+The loss is traced once, on one task, into a graph of tensor operations. What no fast weight reaches
+belongs to `before`, which runs once a task, outside the inner loop; `after` is the rest. In it a
+linear layer or a look-up with a fast weight is a call of a function that the caller gives, so that
+the weight need not be formed at all. What such a function does is `gram`'s matter; nothing here
+knows of steps, rules or users.
 
 Tracing sees operations, not Python: a loss that draws numbers, writes in place or reads values out
 of tensors is not cut.
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,30 +30,36 @@ Arguments = tuple[Params, ...]
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer with a fast weight whose input no fast weight changes: [R, F] @ W -> [R, D].
+    """A layer that is the only reader of its fast weight: [R, F] -> [R, D].
 
     Attributes:
         layout: how it reads its weight.
         num_rows: R of the traced task; for a table, how many of its rows are looked up.
+        has_fixed_input: whether no fast weight changes its input.
     """
 
     layout: Layout
     num_rows: int
+    has_fixed_input: bool
+
+
+LayerCall = Callable[[Tensor], Tensor]
+"""A layer's input -> its output, without the bias."""
 
 
 @dataclass(frozen=True)
 class CutLoss:
-    """loss(fast, *arguments) = after(fast of no layer, outputs of layers, before(*arguments)[0]).
+    """loss(fast, *arguments) = after(fast of no layer, layers, before(arguments)[0]).
 
     Attributes:
         layers: by name of their fast weight.
-        before: arguments -> (what `after` needs of them, input of each layer).
+        before: arguments -> (what `after` needs of them, input of each layer that has a fixed one).
         after: see above; a scalar.
     """
 
     layers: dict[str, Layer]
     before: Callable[[Arguments], tuple[list[Tensor], Params]]
-    after: Callable[[Params, Params, list[Tensor]], Tensor]
+    after: Callable[[Params, Mapping[str, LayerCall], list[Tensor]], Tensor]
 
 
 class TracedLoss:
@@ -102,56 +109,54 @@ class TracedLoss:
         """Whether anything is computed that no fast weight changes."""
         return any(node not in self._changing for node in self._nodes)
 
-    def fixed_input_layers(self) -> dict[str, Layer]:
-        """The layers that can be kept by their outputs, by name of their fast weight."""
+    def layers(self) -> dict[str, Layer]:
+        """The layers that the loss can be cut at, by name of their fast weight."""
         found = {}
         for name, weight in self._fast.items():
             use = _single_use(weight)
-            if use is not None and use.input not in self._changing:
+            if use is not None:
                 rows = _value(use.input)
                 num_rows = rows.numel() if use.layout == "rows" else rows.shape[0]
-                found[name] = Layer(use.layout, num_rows)
+                found[name] = Layer(use.layout, num_rows, use.input not in self._changing)
         return found
 
     def cut(self, names: frozenset[str]) -> CutLoss:
-        """The loss cut at these layers, which are among `fixed_input_layers`."""
-        layers = {name: layer for name, layer in self.fixed_input_layers().items() if name in names}
+        """The loss cut at these of its `layers`."""
+        layers = {name: layer for name, layer in self.layers().items() if name in names}
         uses = {name: _checked_use(self._fast[name]) for name in layers}
-        replaced = {use.node: name for name, use in uses.items()}
-        skipped = set(replaced) | {self._fast[n] for n in layers}
-        skipped |= {use.transposed for use in uses.values() if use.transposed is not None}
-        rest = [n for n in self._nodes if n in self._changing and n not in skipped]
-        biases = {node: _bias(node) for node in replaced}
-        read = {i for node in rest for i in node.all_input_nodes}
-        read |= {bias for bias in biases.values() if bias is not None} | {self._result}
+        called = {use.node: name for name, use in uses.items()}
+        gone = {use.transposed for use in uses.values()} | {self._fast[name] for name in layers}
+        rest = [node for node in self._nodes if node in self._changing and node not in gone]
+        read = {i for node in rest for i in node.all_input_nodes} | {self._result}
         fixed = [n for n in (*self._given, *self._nodes) if n not in self._changing]
         frontier = [node for node in fixed if node in read]
-        inputs = [use.input for use in uses.values()]
+        with_input = [name for name, layer in layers.items() if layer.has_fixed_input]
 
         first = _Part(self._module, self._given)
         for node in self._nodes:
             if node not in self._changing:
                 first.copy(node)
-        before = first.returning([*frontier, *inputs])
+        before = first.returning([*frontier, *(uses[name].input for name in with_input)])
 
         others = {name: node for name, node in self._fast.items() if name not in layers}
         second = _Part(self._module, [*others.values(), *frontier])
-        outputs = {name: second.placeholder(f"output_{i}") for i, name in enumerate(layers)}
-        for node in self._nodes:
-            if node in replaced:
-                second.replace(node, outputs[replaced[node]], plus=biases[node])
-            elif node in self._changing and node not in skipped:
+        functions = {name: second.placeholder(f"layer_{i}") for i, name in enumerate(layers)}
+        for node in rest:
+            if node in called:
+                name = called[node]
+                second.call(node, functions[name], uses[name].input, plus=_bias(node))
+            else:
                 second.copy(node)
         after = second.returning(self._result)
-        num_frontier, layer_names, other_names = len(frontier), list(layers), list(others)
 
         def run_before(arguments: Arguments) -> tuple[list[Tensor], Params]:
             found = before(*pytree.tree_leaves(arguments))
-            return found[:num_frontier], dict(zip(layer_names, found[num_frontier:], strict=True))
+            inputs = dict(zip(with_input, found[len(frontier) :], strict=True))
+            return found[: len(frontier)], inputs
 
-        def run_after(fast: Params, outputs: Params, needed: list[Tensor]) -> Tensor:
-            mine = (fast[name] for name in other_names)
-            result: Tensor = after(*mine, *needed, *(outputs[name] for name in layer_names))
+        def run_after(fast: Params, calls: Mapping[str, LayerCall], needed: list[Tensor]) -> Tensor:
+            mine = (fast[name] for name in others)
+            result: Tensor = after(*mine, *needed, *(calls[name] for name in functions))
             return result
 
         return CutLoss(layers, run_before, run_after)
@@ -220,6 +225,10 @@ def _refuse_impure(node: fx.Node) -> None:
         raise UntraceableError(f"{node.target} writes in place or draws numbers")
 
 
+def _call(layer: LayerCall, x: Tensor) -> Tensor:
+    return layer(x)
+
+
 class _Part:
     """A graph made of some nodes of another."""
 
@@ -233,10 +242,11 @@ class _Part:
     def copy(self, node: fx.Node) -> None:
         self._copies[node] = self._graph.node_copy(node, lambda n: self._copies[n])
 
-    def replace(self, node: fx.Node, by: fx.Node, *, plus: fx.Node | None) -> None:
+    def call(self, node: fx.Node, layer: fx.Node, x: fx.Node, *, plus: fx.Node | None) -> None:
+        made = self._graph.call_function(_call, (layer, self._copies[x]))
         if plus is not None:
-            by = self._graph.call_function(torch.ops.aten.add.Tensor, (by, self._copies[plus]))
-        self._copies[node] = by
+            made = self._graph.call_function(torch.ops.aten.add.Tensor, (made, self._copies[plus]))
+        self._copies[node] = made
 
     def returning(self, result: fx.Node | list[fx.Node]) -> Callable[..., Any]:
         self._graph.output(fx.map_arg(result, lambda n: self._copies[n]))

@@ -9,28 +9,35 @@ from torch.nn import functional
 from works import Arrays, Work
 
 from raymeta.algorithms.presets import maml
-from raymeta.inner.losses import squared_error
 from raymeta.models.module import ModuleModel
 from raymeta.types import TaskBatch
 
 
-def rank_loss(out: Tensor, _y: Tensor) -> Tensor:
-    """`networks.loss` of sequences for one row; which rows count is in the mask."""
-    return functional.softplus(-out[..., 0]) + functional.softplus(out[..., 1])
+def squared_error(out: Tensor, y: Tensor) -> Tensor:
+    """`networks.loss` by row."""
+    return (out - y) ** 2
+
+
+def rank_loss(out: Tensor, y: Tensor) -> Tensor:
+    """`networks.loss` of sequences: a row is a sequence."""
+    losses = functional.softplus(-out[..., 0]) + functional.softplus(out[..., 1])
+    return (y * losses).sum(-1) / y.sum(-1)
 
 
 def learner_and_batch(work: Work, values: Arrays, batch: Arrays):
     """The algorithm, its meta-parameters and the tasks."""
     net = networks.network(work, values)
     row_loss = rank_loss if work.kind == "seq" else squared_error
-    model = ModuleModel(net, row_loss, adaptable=["fast.*"])
+    head = "slow.head.linear" if work.fast == "lora" else None
+    model = ModuleModel(net, row_loss, head=head, adaptable=["fast.*"])
     algorithm = maml(model, inner_lr=work.inner_lr, num_inner_steps=work.steps)
     rows = {name: torch.from_numpy(value) for name, value in batch.items()}
+    if work.kind == "seq":
+        rows = {name: value.unsqueeze(1) for name, value in rows.items()}
     parts = []
     for part in ("support", "query"):
-        y = rows[f"{part}_y"]
-        mask = y > 0 if work.kind == "seq" else torch.ones_like(y, dtype=torch.bool)
-        parts.append({"x": rows[f"{part}_x"], "y": y, "mask": mask})
+        x, y = rows[f"{part}_x"], rows[f"{part}_y"]
+        parts.append({"x": x, "y": y, "mask": torch.ones(y.shape[:2], dtype=torch.bool)})
     return algorithm, algorithm.init(torch.Generator()), TaskBatch(*parts)
 
 
