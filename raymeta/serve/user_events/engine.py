@@ -2,7 +2,7 @@
 
 A commit costs one flush of the disk, so changes that arrive while one is flushing are taken
 together into the next transaction: a lone change never waits for company. Leaves the statements to
-`sql`, and what is particular to a database to a `Database`.
+`sql_changes` and `sql_reads`, and what is particular to a database to a `Database`.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from raymeta.errors import RaymetaError, StoreError
-from raymeta.serve.user_events import sql
+from raymeta.serve.user_events import sql_changes, sql_reads
 from raymeta.serve.user_events.base import (
     AppendResult,
     Erasure,
@@ -29,7 +29,7 @@ from raymeta.serve.user_events.base import (
     UserRecord,
     UserVersion,
 )
-from raymeta.serve.user_events.sql import Session
+from raymeta.serve.user_events.sql_rows import Session
 
 MAX_GROUP = 256
 """Changes in one transaction at most: keeps the others' wait for the lock short."""
@@ -134,9 +134,9 @@ class SqlEventStore:
         received_ms: int,
         key: IdempotencyKey | None = None,
     ) -> AppendResult:
-        request = sql.Append(tenant, user_id, tuple(events), received_ms, key)
+        request = sql_changes.Append(tenant, user_id, tuple(events), received_ms, key)
         return await self._change(
-            tenant, user_id, lambda session: sql.append(session, request, **self._terms())
+            tenant, user_id, lambda session: sql_changes.append(session, request, **self._terms())
         )
 
     async def put_features(
@@ -145,7 +145,7 @@ class SqlEventStore:
         return await self._change(
             tenant,
             user_id,
-            lambda session: sql.put_features(
+            lambda session: sql_changes.put_features(
                 session, tenant, user_id, features, replace=replace, **self._terms()
             ),
         )
@@ -154,38 +154,46 @@ class SqlEventStore:
         await self._change(
             tenant,
             user_id,
-            lambda session: sql.log_ranking(session, tenant, user_id, ranking, **self._terms()),
+            lambda session: sql_changes.log_ranking(
+                session, tenant, user_id, ranking, **self._terms()
+            ),
         )
 
     async def erase(self, tenant: str, user_id: str, *, at_ms: int) -> Erasure:
         return await self._change(
             tenant,
             user_id,
-            lambda session: sql.erase(session, tenant, user_id, at_ms=at_ms, **self._terms()),
+            lambda session: sql_changes.erase(
+                session, tenant, user_id, at_ms=at_ms, **self._terms()
+            ),
         )
 
     async def put_items(self, tenant: str, items: Sequence[ItemChange]) -> int:
-        return await self._change(tenant, "", lambda session: sql.put_items(session, tenant, items))
+        return await self._change(
+            tenant, "", lambda session: sql_changes.put_items(session, tenant, items)
+        )
 
     async def sweep(self) -> int:
-        return await self._change("", "", lambda session: sql.sweep(session, **self._terms()))
+        return await self._change(
+            "", "", lambda session: sql_changes.sweep(session, **self._terms())
+        )
 
     async def read(self, tenant: str, user_id: str) -> UserRecord:
-        return await self._read(lambda s: sql.read(s, tenant, user_id, **self._terms()))
+        return await self._read(lambda s: sql_reads.read(s, tenant, user_id, **self._terms()))
 
     async def version(self, tenant: str, user_id: str) -> UserVersion:
-        return await self._read(lambda s: sql.version(s, tenant, user_id, **self._terms()))
+        return await self._read(lambda s: sql_reads.version(s, tenant, user_id, **self._terms()))
 
     async def rankings(self, tenant: str, user_id: str) -> tuple[LoggedRanking, ...]:
-        return await self._read(lambda s: sql.rankings(s, tenant, user_id, **self._terms()))
+        return await self._read(lambda s: sql_reads.rankings(s, tenant, user_id, **self._terms()))
 
     async def user_ids(self, tenant: str, *, after: str, limit: int) -> list[str]:
         return await self._read(
-            lambda s: sql.user_ids(s, tenant, after=after, limit=limit, **self._terms())
+            lambda s: sql_reads.user_ids(s, tenant, after=after, limit=limit, **self._terms())
         )
 
     async def item_changes(self, tenant: str, *, after: int) -> list[ItemChange]:
-        return await self._read(lambda s: sql.item_changes(s, tenant, after=after))
+        return await self._read(lambda s: sql_reads.item_changes(s, tenant, after=after))
 
     async def check(self) -> None:
         await self._read(lambda s: s.all("SELECT 1 FROM users LIMIT 1"))

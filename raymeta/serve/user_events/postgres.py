@@ -2,7 +2,7 @@
 
 An acknowledged event was committed with the server's `synchronous_commit`, so what it outlives is
 the server's to say (`durable` reads it). Rows live in a schema of their own. Leaves threads and
-transactions to `engine`, statements to `sql`.
+transactions to `engine`, statements to `sql_*`.
 """
 
 import contextlib
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from raymeta.errors import ConfigError, RaymetaError, StoreError
-from raymeta.serve.user_events import sql
 from raymeta.serve.user_events.base import SCHEMA_VERSION, Retention
 from raymeta.serve.user_events.engine import SqlEventStore
+from raymeta.serve.user_events.sql_schema import Dialect, schema_statements
 
 if TYPE_CHECKING:
     import psycopg
 
-_DIALECT = sql.Dialect(
+_DIALECT = Dialect(
     key="BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
     integer="BIGINT",
     real="DOUBLE PRECISION",
@@ -134,7 +134,7 @@ class PostgresDatabase:
             raw.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
             row = raw.execute("SELECT version FROM schema_version").fetchone()
             if row is None:
-                for statement in sql.schema(_DIALECT):
+                for statement in schema_statements(_DIALECT):
                     raw.execute(statement)
                 raw.execute("INSERT INTO schema_version VALUES (%s)", (SCHEMA_VERSION,))
             elif row[0] != SCHEMA_VERSION:

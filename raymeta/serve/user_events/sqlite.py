@@ -1,7 +1,7 @@
 """Events in an SQLite file: durable without a service, shared by the replicas of one machine.
 
 Write-ahead log with `synchronous=FULL`, so an acknowledged event outlives the process and a power
-cut. Leaves threads and transactions to `engine`, statements to `sql`.
+cut. Leaves threads and transactions to `engine`, statements to `sql_*`.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from raymeta.errors import RaymetaError, StoreError
-from raymeta.serve.user_events import sql
 from raymeta.serve.user_events.base import SCHEMA_VERSION, Retention, id_digest
 from raymeta.serve.user_events.engine import SqlEventStore
+from raymeta.serve.user_events.sql_schema import Dialect, schema_statements
 
 APPLICATION_ID = 0x7261796D  # "raym", in the file's header: tells our files from other databases
 
-_DIALECT = sql.Dialect(
+_DIALECT = Dialect(
     key="INTEGER PRIMARY KEY",
     integer="INTEGER",
     real="REAL",
@@ -131,7 +131,7 @@ class SqliteDatabase:
                 remedy="Give the path of a file that raymeta made, or of none.",
             )
         else:
-            for statement in sql.schema(_DIALECT):
+            for statement in schema_statements(_DIALECT):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
@@ -184,7 +184,7 @@ def _migrate_from_1(connection: sqlite3.Connection) -> None:
     old = ("users", "events", "taken_event_ids", "seen_items")
     for table in old:
         connection.execute(f"ALTER TABLE {table} RENAME TO {table}_1")
-    for statement in sql.schema(_DIALECT):
+    for statement in schema_statements(_DIALECT):
         connection.execute(statement)
     connection.execute(
         "INSERT INTO users (user_key, tenant, user_id, epoch_ms, touched_ms, state_version, "
