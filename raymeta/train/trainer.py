@@ -204,26 +204,35 @@ class _WorkerReporter:
 
 
 class _Tail:
-    """Hands a reporter each line that is added to a metrics file, for the length of a `with`."""
+    """Hands a reporter each line that is added to a metrics file, for the length of a `with`.
+
+    What the reporter raises is raised when the run has ended.
+    """
 
     def __init__(self, path: Path, reporter: Reporter) -> None:
         self._path, self._reporter = path, reporter
         self._offset = path.stat().st_size if path.is_file() else 0
         self._done = threading.Event()
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def __enter__(self) -> "_Tail":
         self._thread.start()
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
         self._done.set()
         self._thread.join()
+        if kind is None and self._error is not None:
+            raise self._error
 
     def _follow(self) -> None:
-        while not self._done.wait(POLL_S):
+        try:
+            while not self._done.wait(POLL_S):
+                self._read()
             self._read()
-        self._read()
+        except BaseException as error:
+            self._error = error
 
     def _read(self) -> None:
         if not self._path.is_file():

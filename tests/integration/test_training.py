@@ -33,9 +33,23 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_grouped_shop(tmp_path_factory.mktemp("data") / "shop")
 
 
-def make_first_step():
-    """Nested, so that it travels to the workers by value: they cannot import tests."""
+def make_in_float64():
+    """Nested, as what follows: so it travels to the workers by value, who cannot import tests."""
 
+    def in_float64(experiment, split):
+        """The learner of an experiment with all its tables, and so its parameters, in float64."""
+        from raymeta.config.build import build_algorithm, restore_algorithm
+
+        tables = build_algorithm(experiment, split).tables()
+        doubles = {n: t.double() if t.is_floating_point() else t for n, t in tables.items()}
+        return restore_algorithm(
+            experiment, doubles, item_vocab=split.catalogue.vocab, user_vocab=split.user_vocab
+        )
+
+    return in_float64
+
+
+def make_first_step(in_float64):
     def first_step(settings: dict[str, Any]) -> None:
         """The outer loop itself, for one step in float64, writing down what went in and out."""
         from pathlib import Path
@@ -43,7 +57,6 @@ def make_first_step():
         import ray.train
         import torch
 
-        from raymeta.config.build import build_algorithm, restore_algorithm
         from raymeta.config.experiment import ExperimentConfig
         from raymeta.data.task_split import load_task_split
         from raymeta.train.loop import Worker, train
@@ -55,10 +68,7 @@ def make_first_step():
         rank, world_size = context.get_world_rank(), context.get_world_size()
         experiment = ExperimentConfig.parse(settings["experiment"], source="test")
         split = load_task_split(settings["data_dir"], experiment.data)
-        tables = build_algorithm(experiment, split).tables()
-        algorithm = restore_algorithm(
-            experiment, {n: t.double() if t.is_floating_point() else t for n, t in tables.items()}
-        )
+        algorithm = in_float64(experiment, split)
         batches, buffers = [], []
         meta_gradient, sum_over_workers = algorithm.meta_gradient, all_reduce_over(world_size)
 
@@ -100,13 +110,12 @@ def test_two_workers_give_the_gradient_of_one_with_both_shards(
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from raymeta.config.build import build_algorithm, restore_algorithm
     from raymeta.data.task_split import load_task_split
     from raymeta.seeding import torch_generator
 
     experiment = long_run(max_outer_steps=1)
     TorchTrainer(
-        make_first_step(),
+        make_first_step(make_in_float64()),
         train_loop_config={
             "experiment": experiment.model_dump(mode="json"),
             "data_dir": str(shop),
@@ -119,10 +128,7 @@ def test_two_workers_give_the_gradient_of_one_with_both_shards(
     support, query, gradients = zip(
         *(torch.load(tmp_path / f"rank-{rank}.pt") for rank in (0, 1)), strict=True
     )
-    tables = build_algorithm(experiment, load_task_split(shop, experiment.data)).tables()
-    algorithm = restore_algorithm(
-        experiment, {n: t.double() if t.is_floating_point() else t for n, t in tables.items()}
-    )
+    algorithm = make_in_float64()(experiment, load_task_split(shop, experiment.data))
     both = TaskBatch(together(support), together(query))
     params = algorithm.init(torch_generator(experiment.seed, "init"))
     buffers: list[torch.Tensor] = []
@@ -149,7 +155,7 @@ def together(parts: tuple[Examples, ...]) -> Examples:
 
 
 class KillWorker:
-    """Kills one of the run's worker processes when a step is reported, and notes all it saw."""
+    """Kills one of the run's two worker processes when a step is reported, and notes all it saw."""
 
     def __init__(self, *, at_step: int) -> None:
         self.at_step = at_step
@@ -159,31 +165,33 @@ class KillWorker:
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
         self.steps.append(step)
-        alive = worker_pids()
-        self.pids |= alive
+        if not self.pids or (self.killed and len(self.pids) < 4):
+            self.pids |= worker_pids()
         if step == self.at_step and not self.killed:
-            self.killed = max(alive)
+            self.killed = max(self.pids)
             os.kill(self.killed, signal.SIGKILL)
 
 
 def worker_pids() -> set[int]:
     """The processes of Ray Train's workers, as Ray itself names them."""
+    import ray
     from ray.util.state import list_actors
 
-    actors = list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
-    return {actor.pid for actor in actors}
+    address = ray.get_runtime_context().gcs_address
+    mine = [("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")]
+    return {actor.pid for actor in list_actors(address, filters=mine, timeout=120)}
 
 
 def test_a_worker_that_is_killed_changes_nothing(
     cluster: runtime.Cluster, shop: Path, tmp_path: Path
 ) -> None:
-    experiment = long_run(max_outer_steps=60)
+    experiment = long_run(max_outer_steps=100)
     undisturbed = fit(experiment, shop, tmp_path / "undisturbed", num_workers=2)
     kill = KillWorker(at_step=10)
     disturbed = fit(experiment, shop, tmp_path / "disturbed", num_workers=2, reporter=kill)
     assert kill.killed
     assert len(kill.pids) == 4, "a second pair of workers went on"
-    assert kill.steps[-1] == 60
+    assert kill.steps[-1] == 100
     assert disturbed.curve == undisturbed.curve
     assert disturbed.best_step == undisturbed.best_step
     expected, found = (parameters(r.artifact_path) for r in (undisturbed, disturbed))

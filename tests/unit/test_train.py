@@ -12,9 +12,11 @@ from raymeta.config.experiment import (
     FactorizationConfig,
     TrainingConfig,
 )
-from raymeta.errors import ArtifactError
+from raymeta.errors import ArtifactError, ConfigError, ResourceError
 from raymeta.train.checkpoint import FolderCheckpoints
 from raymeta.train.run import train_in_process
+from raymeta.train.run_folder import claim_folder, exclusive
+from raymeta.train.trainer import _Tail
 from tests.helpers.artifacts import tiny_artifact
 from tests.helpers.shops import SHOP, write_grouped_shop
 
@@ -51,6 +53,33 @@ def test_an_interrupted_run_ends_at_the_same_numbers(tmp_path: Path) -> None:
     found = load_artifact(tmp_path / "resumed").meta_params
     for name, value in expected.items():
         assert torch.equal(found[name], value), name
+
+
+def test_what_a_reporter_raises_reaches_the_caller(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"step": 3, "metrics": {}}\n')  # of before: not reported again
+    with pytest.raises(StopHereError), _Tail(metrics, InterruptAt(3)), metrics.open("a") as file:
+        file.write('{"step": 2, "metrics": {"score": 0.5}}\n{"step": 3, "metr')
+        file.flush()
+        file.write('ics": {}}\n')
+
+
+def test_two_processes_do_not_train_into_one_folder(tmp_path: Path) -> None:
+    experiment = ExperimentConfig(name="shop")
+    claim_folder(tmp_path / "run", experiment)
+    claim_folder(tmp_path / "run", experiment)
+    other = experiment.model_copy(update={"seed": 1})
+    with pytest.raises(ConfigError, match="holds a run with other settings"):
+        claim_folder(tmp_path / "run", other)
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="is a file"):
+        claim_folder(tmp_path / "file", experiment)
+    lock = tmp_path / "run" / ".lock"
+    with exclusive(lock), pytest.raises(ResourceError, match="Another process is training into"):  # noqa: SIM117
+        with exclusive(lock, wait_s=0.3):
+            pass
+    with exclusive(lock):
+        pass
 
 
 def test_adapting_finds_the_group_of_a_new_user(tmp_path: Path) -> None:
