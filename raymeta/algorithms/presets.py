@@ -130,13 +130,14 @@ def imaml(
     num_inner_steps: int,
     proximal: float = 1.0,
     num_cg_iterations: int = 5,
+    damping: float = 0.0,
     fast: Fast = "all",
 ) -> GradientBased:
     """Implicit MAML: the gradient by the implicit function theorem (see `Implicit`).
 
     Rajeswaran, Finn, Kakade, Levine: Meta-Learning with Implicit Gradients, NeurIPS 2019.
     """
-    mode = Implicit(proximal=proximal, num_cg_iterations=num_cg_iterations)
+    mode = Implicit(proximal=proximal, num_cg_iterations=num_cg_iterations, damping=damping)
     return GradientBased(model, sgd(inner_lr), select(model, fast), mode, num_inner_steps)
 
 

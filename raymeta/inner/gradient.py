@@ -137,10 +137,14 @@ class Implicit:
     Args:
         proximal: weight of the pull to the start (lambda in the paper); G must be convex near w.
         num_cg_iterations: conjugate-gradient iterations.
+        damping: v = (1 + damping/proximal) (G_ww + damping I)^-1 query_w, which keeps the system
+            positive definite where G is not convex, as the loss of a network is not, and leaves v
+            as it is where the support loss is flat (the authors' code has it; the paper does not).
     """
 
     proximal: float
     num_cg_iterations: int = 5
+    damping: float = 0.0
     follows_path: ClassVar[bool] = False
 
     def objective(self, support_loss: TaskLoss, start: Params) -> TaskLoss:
@@ -157,12 +161,17 @@ class Implicit:
         with torch.no_grad():
             # the Hessian is symmetric, so a vector-Jacobian product is its product
             pull_back = torch.func.vjp(slope, solved)[1]
+
+            def product(v: Params) -> Params:
+                return {n: h + self.damping * v[n] for n, h in pull_back(v)[0].items()}
+
             direction = conjugate_gradient(
-                lambda v: pull_back(v)[0],
+                product,
                 torch.func.grad(problem.query_loss)(solved),
                 num_iterations=self.num_cg_iterations,
             )
-        implicit = inner_product(detached(direction), slope(solved))
+        scale = 1.0 + self.damping / self.proximal
+        implicit = scale * inner_product(detached(direction), slope(solved))
         return problem.query_loss(solved) - without_value(implicit)
 
 

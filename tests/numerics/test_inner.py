@@ -117,6 +117,10 @@ def test_implicit_is_the_closed_form_of_the_proximal_problem() -> None:
     expected = proximal * torch.linalg.solve(system, query_slope(solved))
     found = gradient(Implicit(proximal=proximal, num_cg_iterations=2), steps=200)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    damped = Implicit(proximal=proximal, num_cg_iterations=2, damping=2.0)
+    system = A + (proximal + 2.0) * EYE
+    expected = (proximal + 2.0) * torch.linalg.solve(system, query_slope(solved))
+    torch.testing.assert_close(gradient(damped, steps=200), expected, rtol=1e-10, atol=1e-12)
 
 
 def test_reptile_is_the_difference_and_pooled_training_the_gradient_of_the_start() -> None:
