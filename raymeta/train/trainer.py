@@ -15,6 +15,7 @@ import torch
 
 from raymeta import runtime
 from raymeta.config.experiment import ExperimentConfig
+from raymeta.data.task_dataset import TaskDataset
 from raymeta.errors import RaymetaError
 from raymeta.train.checkpoint import FolderCheckpoints
 from raymeta.train.loop import Reporter, TrainResult, Worker
@@ -51,11 +52,13 @@ def fit(
         reporter: told of each validation, in this process.
 
     Raises:
+        DataError: `data_dir` holds no tasks.
         ConfigError: `out_dir` holds a run with other settings.
         ResourceError: the cluster has fewer CPUs or GPUs than the workers need, or another process
             is training into `out_dir`.
     """
     out = Path(out_dir).absolute()
+    TaskDataset.open(data_dir)  # a wrong folder is refused before Ray takes its time to start
     with runtime.session(address) as _cluster:
         use_gpu = _use_gpu(experiment, num_workers)
         needed = {"CPU": num_workers, **({"GPU": num_workers} if use_gpu else {})}

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from raymeta import runtime
+from raymeta.errors import ResourceError
 from raymeta.train.outer import mean_over_tasks
 from raymeta.train.trainer import fit
 from raymeta.types import Examples, TaskBatch
@@ -31,6 +32,19 @@ def cluster() -> Iterator[runtime.Cluster]:
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_grouped_shop(tmp_path_factory.mktemp("data") / "shop")
+
+
+def test_more_workers_than_cpus_are_refused_and_leave_no_folder(
+    cluster: runtime.Cluster, shop: Path, tmp_path: Path
+) -> None:
+    experiment = long_run(max_outer_steps=2)
+    with pytest.raises(ResourceError) as caught:
+        fit(experiment, shop, tmp_path / "out", num_workers=64)
+    assert str(caught.value) == (
+        "training with 64 workers: 64 CPU needed, the cluster has 2. "
+        "Ask for less, or connect to a cluster with more CPU."
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def make_in_float64():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from raymeta.artifact import load_artifact
+from raymeta.cli.main import run
 from raymeta.config.experiment import (
     AnilConfig,
     ExperimentConfig,
@@ -58,10 +59,15 @@ def test_an_interrupted_run_ends_at_the_same_numbers(tmp_path: Path) -> None:
 def test_what_a_reporter_raises_reaches_the_caller(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text('{"step": 3, "metrics": {}}\n')  # of before: not reported again
-    with pytest.raises(StopHereError), _Tail(metrics, InterruptAt(3)), metrics.open("a") as file:
-        file.write('{"step": 2, "metrics": {"score": 0.5}}\n{"step": 3, "metr')
-        file.flush()
-        file.write('ics": {}}\n')
+
+    def followed() -> None:
+        with _Tail(metrics, InterruptAt(3)), metrics.open("a") as file:
+            file.write('{"step": 2, "metrics": {"score": 0.5}}\n{"step": 3, "metr')
+            file.flush()
+            file.write('ics": {}}\n')
+
+    with pytest.raises(StopHereError):
+        followed()
 
 
 def test_two_processes_do_not_train_into_one_folder(tmp_path: Path) -> None:
@@ -106,6 +112,28 @@ def test_an_artifact_that_was_cut_short_is_refused(tmp_path: Path, name: str) ->
     (path / name).unlink()
     with pytest.raises(ArtifactError, match=f"lacks {name}"):
         load_artifact(path)
+
+
+@pytest.mark.parametrize("name", ["meta_params.safetensors", "vocab/items.parquet"])
+def test_an_artifact_that_was_edited_is_refused(tmp_path: Path, name: str) -> None:
+    path = tiny_artifact(tmp_path / "artifact")
+    content = bytearray((path / name).read_bytes())
+    content[-1] ^= 1
+    (path / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match="altered or cut short"):
+        load_artifact(path)
+
+
+def test_training_on_a_folder_without_tasks_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "shop.yaml"
+    config.write_text("name: shop\n")
+    assert run(["train", str(config), "--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "holds no manifest.json: it is not a task folder" in capsys.readouterr().err
+    assert run(["train", str(config)]) == 2
+    assert "names no data." in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_a_manifest_is_no_artifact(tmp_path: Path) -> None:
