@@ -19,7 +19,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from raymeta.algorithms.base import MetaAlgorithm
-from raymeta.config.build import encoded_tables, extend_params, extend_tables, restore_algorithm
+from raymeta.config.build import (
+    encoded_tables,
+    extend_params,
+    extend_tables,
+    item_weights,
+    restore_algorithm,
+)
 from raymeta.config.experiment import ExperimentConfig
 from raymeta.data.catalogue import Catalogue
 from raymeta.data.events import SupportView
@@ -255,7 +261,10 @@ def _fit_encoder(
     if not catalogue.vocab.fields or len(catalogue) < MIN_ITEMS:
         return None
     features = catalogue.features.matrix(catalogue.vocab.num_rows)
-    return ItemEncoder.fit(features, encoded_tables(experiment, algorithm.tables()))
+    tables = algorithm.tables()
+    return ItemEncoder.fit(
+        features, encoded_tables(experiment, tables), weights=item_weights(experiment, tables)
+    )
 
 
 def _new_item_ids(items: pa.Table, catalogue: Catalogue) -> list[str]:

@@ -63,9 +63,7 @@ def build_algorithm(experiment: ExperimentConfig, split: TaskSplit) -> GradientB
     noise = None
     if config.feedback == "implicit":
         popularity = torch.from_numpy(matrix.log_popularity)
-        noise = hashed_noise(
-            split.catalogue.item_ids, popularity, num_negatives=config.num_negatives
-        )
+        noise = hashed_noise(popularity, num_noise=config.num_noise)
     items = ItemFeatures(*_tensors(features), baseline, noise)
     model = _preference_mlp(config, items, split.catalogue.vocab, split.user_vocab)
     return _algorithm(experiment.algorithm, model)
@@ -111,6 +109,16 @@ def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
         "preference_mlp": ("item_baseline",),
     }[experiment.model.name]
     return {name: tables[name] for name in names}
+
+
+def item_weights(experiment: ExperimentConfig, tables: Params) -> Tensor:
+    """How much each item counts where an encoder is fitted, `[I]`: as it sells, where known."""
+    config = experiment.model
+    if isinstance(config, FactorizationConfig):
+        return tables["item_prior"].softmax(0)
+    if config.feedback == "implicit":
+        return tables["item_baseline"].softmax(0)
+    return torch.ones_like(tables["item_baseline"])
 
 
 def extend_tables(

@@ -105,8 +105,8 @@ class PreferenceMlpConfig(StrictModel):
     hidden_dim: PositiveInt = 64
     """Width of both hidden layers."""
 
-    num_negatives: PositiveInt = 4
-    """With `implicit`: other items that each item is told from, fixed by hashes."""
+    num_noise: PositiveInt = 256
+    """With `implicit`: how many others a user's items are told from, by hashes."""
 
     item_ids: bool = False
     """Each item has an embedding of its own id as well, beside those of its features."""
@@ -221,6 +221,9 @@ class ImamlConfig(_Optimised, _AnyFastSet):
 
     num_cg_iterations: PositiveInt = 5
     """Conjugate-gradient iterations."""
+
+    damping: Annotated[float, Field(ge=0.0)] = 0.0
+    """Added to the curvature in that solve; needed where a user's loss is not convex."""
 
 
 class MeluConfig(_Optimised, _AnyFastSet):

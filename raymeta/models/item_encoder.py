@@ -1,13 +1,15 @@
 """What an item that training never saw has in a model's tables, read off its features.
 
 A ridge regression of each table (item vectors, prior) on the encoded features of the training
-items, in closed form: with X the `[I, V]` features and Y the table, both centred,
+items, in closed form: with X the `[I, V]` features and Y the table, both centred, and w the weight
+of each item on the diagonal of W,
 
-    B = (X' X + penalty 1)^-1 X' Y,    encode(x) = mean(Y) + (x - mean(X)) B
+    B = (X' W X + penalty 1)^-1 X' W Y,    encode(x) = mean(Y) + (x - mean(X)) B
 
 The linear map from content to factors of Gantner et al., "Learning Attribute-to-Feature Mappings
-for Cold-Start Recommendations", ICDM 2010, section IV-B; differs: the penalty is chosen, for each
-table, by the squared error on items held out of the fit.
+for Cold-Start Recommendations", ICDM 2010, section IV-B. Differs: items weigh as they sell, so that
+what is encoded is what a purchase of such an item is like and not what most such items are like,
+which nobody buys; the penalty is chosen, for each table, on items held out of the fit.
 
 Shapes: I items, V vocabulary rows, N items to encode, M columns of a table.
 """
@@ -19,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
+from torch import Tensor
 
 from raymeta.errors import DataError
 from raymeta.seeding import numpy_generator
@@ -56,12 +59,13 @@ class ItemEncoder:
     scalar: frozenset[str]
 
     @classmethod
-    def fit(cls, features: sparse.csr_array, tables: Params) -> "ItemEncoder":
+    def fit(cls, features: sparse.csr_array, tables: Params, *, weights: Tensor) -> "ItemEncoder":
         """Fits the map on training items.
 
         Args:
             features: X `[I, V]`.
             tables: name -> `[I, M]` or `[I]`.
+            weights: how much each item counts, `[I]`, not negative.
 
         Raises:
             DataError: there are too few items.
@@ -75,15 +79,16 @@ class ItemEncoder:
         columns = {n: t.reshape(num_items, -1).double().numpy() for n, t in tables.items()}
         shuffled = numpy_generator(0, "item encoder").permutation(num_items)
         held, kept = np.split(shuffled, [round(HELD_OUT * num_items)])
-        penalties, explained = _choose_penalties(features, columns, kept=kept, held=held)
-        weights, intercepts = {}, {}
-        ridge = _Ridge(features)
+        counted = weights.double().numpy() / float(weights.double().mean())
+        penalties, explained = _choose_penalties(features, columns, counted, kept=kept, held=held)
+        maps, intercepts = {}, {}
+        ridge = _Ridge(features, counted)
         for name, table in columns.items():
             weight, intercept = ridge.solve(table, penalties[name])
-            weights[name] = torch.from_numpy(weight.astype(np.float32))
+            maps[name] = torch.from_numpy(weight.astype(np.float32))
             intercepts[name] = torch.from_numpy(intercept.astype(np.float32))
         scalar = frozenset(name for name, table in tables.items() if table.ndim == 1)
-        return cls(weights, intercepts, penalties, explained, scalar)
+        return cls(maps, intercepts, penalties, explained, scalar)
 
     def encode(self, features: sparse.csr_array) -> Params:
         """Rows of each table for the items `[N, V]`: `[N, M]` or `[N]`."""
@@ -124,22 +129,24 @@ class ItemEncoder:
 class _Ridge:
     """The regression on one set of items, for any table and penalty."""
 
-    def __init__(self, features: sparse.csr_array) -> None:
+    def __init__(self, features: sparse.csr_array, weights: NDArray[np.float64]) -> None:
         counts = np.bincount(features.indices, minlength=features.shape[1])
         self._columns = np.sort(np.argsort(-counts, kind="stable")[:MAX_COLUMNS])
         self._num_rows = features.shape[1]
-        self._x = features[:, self._columns].astype(np.float64)
-        self._mean = np.asarray(self._x.mean(axis=0)).ravel()
-        gram = (self._x.T @ self._x).toarray()
-        self._gram = gram - features.shape[0] * np.outer(self._mean, self._mean)
+        x = features[:, self._columns].astype(np.float64)
+        self._weights = weights / weights.sum()
+        self._mean = x.T @ self._weights
+        self._weighted = x.multiply(weights[:, None]).tocsr()
+        gram = (self._weighted.T @ x).toarray()
+        self._gram = gram - weights.sum() * np.outer(self._mean, self._mean)
 
     def solve(
         self, table: NDArray[np.float64], penalty: float
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """B `[V, M]`, 0 at vocabulary rows that were not fitted, and the intercept `[M]`."""
-        mean = table.mean(axis=0)
+        mean = self._weights @ table
         penalised = self._gram + penalty * np.eye(len(self._gram))
-        solved = cho_solve(cho_factor(penalised), self._x.T @ (table - mean))
+        solved = cho_solve(cho_factor(penalised), self._weighted.T @ (table - mean))
         weight = np.zeros((self._num_rows, table.shape[1]))
         weight[self._columns] = solved
         return weight, mean - self._mean @ solved
@@ -148,12 +155,13 @@ class _Ridge:
 def _choose_penalties(
     features: sparse.csr_array,
     tables: dict[str, NDArray[np.float64]],
+    weights: NDArray[np.float64],
     *,
     kept: NDArray[np.int64],
     held: NDArray[np.int64],
 ) -> tuple[dict[str, float], dict[str, float]]:
     """For each table the penalty of least squared error on the items `held`, and its R^2 there."""
-    ridge = _Ridge(features[kept])
+    ridge = _Ridge(features[kept], weights[kept])
     joined = np.hstack(list(tables.values()))
     ends = np.cumsum([table.shape[1] for table in tables.values()])[:-1]
     errors: dict[str, dict[float, float]] = {name: {} for name in tables}
@@ -161,10 +169,11 @@ def _choose_penalties(
         weight, intercept = ridge.solve(joined[kept], penalty)
         residual = joined[held] - (features[held] @ weight + intercept)
         for name, part in zip(tables, np.split(residual, ends, axis=1), strict=True):
-            errors[name][penalty] = float((part**2).sum())
+            errors[name][penalty] = float(weights[held] @ (part**2).sum(axis=1))
     chosen = {name: min(found, key=lambda p: found[p]) for name, found in errors.items()}
     explained = {}
     for name, table in tables.items():
-        spread = float(((table[held] - table[kept].mean(axis=0)) ** 2).sum())
+        centre = np.average(table[kept], axis=0, weights=weights[kept])
+        spread = float(weights[held] @ ((table[held] - centre) ** 2).sum(axis=1))
         explained[name] = 1.0 - errors[name][chosen[name]] / spread if spread > 0 else 0.0
     return chosen, explained

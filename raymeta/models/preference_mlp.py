@@ -15,18 +15,17 @@ fully connected layers. The embeddings stay as they are while a user is adapted 
 - an item may have an embedding of its own id beside those of its features;
 - beside explicit ratings (squared error) there is implicit feedback.
 
-Implicit feedback is noise-contrastive. The item j of a row is told from K others, as frequent as
-their popularity (`hashed_noise`), by logistic loss on MLP - log K; its minimum is
+Implicit feedback is noise-contrastive. The items of a task are told from K others that are as
+frequent as their popularity, by logistic loss on MLP - log K; its minimum is
 MLP = log p(j | user) / p(j), so that log-popularity + MLP ranks by p(j | user) (Mnih and Teh 2012,
-section 4; Levy and Goldberg 2014, section 3.1). Nothing is drawn: the others are a function of the
-ids in the task, so that adapting twice gives the same.
+section 4; Levy and Goldberg 2014, section 3.1). Nothing is drawn: which others is a function of the
+items in the task (`hashed_noise`), so that adapting twice gives the same.
 
-Shapes: S support rows, Q query rows, I items, C candidates, K negatives, W slots of features,
+Shapes: S support rows, Q query rows, I items, C candidates, K noise items, W slots of features,
 H width of a hidden layer, X width of an item's joined embeddings.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,8 +40,8 @@ from raymeta.types import Examples, Params
 ITEMS_PER_CHUNK = 4096
 """Items scored at once: with 64 users and H = 64, 64 MB of activations."""
 
-_SALT = "raymeta/negatives"
-_STRIDE = 7919  # a prime, so that tasks of nearly the same items are apart
+_SALT = "raymeta/noise"
+_NOISE_ROWS = 1021  # a prime, so that sums of item indices fall on all of them
 _HEAD = frozenset({"output", "output_bias"})
 _LAYERS = frozenset({"first_bias", "second", "second_bias"})
 
@@ -55,8 +54,8 @@ class ItemFeatures:
         index: vocabulary rows of each item's features, int64 `[I, W]`.
         weight: their weights, `[I, W]`.
         baseline: what is known of each item without knowing the user, `[I]`.
-        noise: for implicit feedback, items that rows are told from, int64 `[P, K]`: drawn once and
-            the same however the catalogue grows; None for ratings.
+        noise: for implicit feedback, what a task's items are told from, int64 `[P, K]`, a row a
+            task; the same however the catalogue grows. None for ratings.
     """
 
     index: Tensor
@@ -188,24 +187,24 @@ class PreferenceMlp:
         if self._items.noise is None:
             residual = rows["value"] - self._items.baseline[rows["item"]] - logits
             return residual.square(), rows["mask"] & (rows["value"] != 0)
-        negatives = self._noise(rows)
-        others = self._mlp(params, shared["items"][negatives])
-        log_k = math.log(negatives.shape[-1])
+        others = self._noise(rows)
+        log_k = math.log(len(others))
         softplus = torch.nn.functional.softplus
-        noise = softplus(others - log_k)
+        noise = softplus(self._mlp(params, shared["items"][others]) - log_k)
         if seen is not None:
-            noise = torch.where(seen[negatives], 0.0, noise)
-        return softplus(log_k - logits) + noise.sum(-1), rows["mask"]
+            noise = torch.where(seen[others], 0.0, noise)
+        return softplus(log_k - logits) + noise.sum(), rows["mask"]
 
     def _noise(self, rows: Examples) -> Tensor:
-        """The K others of each row, `[..., K]`: a function of the task's set of items alone.
+        """The K others of one task: a function of its set of items.
 
-        Another task's rows of the same item have others. Were they always the same, those of the
-        items that everybody has would be taught to be unwanted.
+        Other users have others. Were they the same for all, those that a frequent item is told
+        from would be taught to be unwanted.
         """
         assert self._items.noise is not None
-        task = torch.where(rows["mask"], rows["item"], 0).sum(-1, keepdim=True)
-        return self._items.noise[(rows["item"] + _STRIDE * task) % len(self._items.noise)]
+        # kept as `[1]`: a scalar index is read out, which vmap cannot do
+        task = torch.where(rows["mask"], rows["item"] + 1, 0).sum(-1, keepdim=True)
+        return self._items.noise[task % len(self._items.noise)][0]
 
     def _mlp(self, params: Params, items: Tensor) -> Tensor:
         """The layers, from rows of `shared["items"]` `[..., H or X]` to `[...]`."""
@@ -215,14 +214,14 @@ class PreferenceMlp:
         return hidden @ params["output"] + params["output_bias"]
 
 
-def hashed_noise(item_ids: Sequence[str], log_popularity: Tensor, *, num_negatives: int) -> Tensor:
-    """Items as noise, int64 `[I, K]`, each with probability softmax(log_popularity).
+def hashed_noise(log_popularity: Tensor, *, num_noise: int) -> Tensor:
+    """Items as noise, int64 `[P, K]`, P = 1021, as frequent as softmax(log_popularity) in each row.
 
-    Where the hash of (k, id of j), a number in [0, 1), falls in the cumulative distribution: a
-    function of ids and popularity alone.
+    A row is a systematic sample: the K places (k + u) / K of the cumulative distribution, with u in
+    [0, 1) a hash of the row, so that an item's count is within 1 of what is expected of it.
     """
     cumulative = log_popularity.double().softmax(0).cumsum(0).numpy()
-    hashes = [hash_fraction(_SALT, f"{k}/{j}") for j in item_ids for k in range(num_negatives)]
-    places = np.array(hashes).reshape(len(item_ids), num_negatives) * cumulative[-1]
+    offsets = np.array([hash_fraction(_SALT, str(row)) for row in range(_NOISE_ROWS)])
+    places = (np.arange(num_noise) + offsets[:, None]) / num_noise * cumulative[-1]
     found = np.searchsorted(cumulative, places, side="right")
     return torch.from_numpy(np.minimum(found, len(cumulative) - 1).astype(np.int64))

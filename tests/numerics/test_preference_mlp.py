@@ -25,11 +25,10 @@ def model(feedback: str = "implicit", *, fast_first: bool = False) -> Preference
     index = torch.tensor([[0, 3, 4], [1, 3, 3], [2, 5, 3], [1, 4, 5], [0, 5, 3], [2, 4, 3]])
     weight = torch.tensor([1.0, 0.5, 0.5]).repeat(NUM_ITEMS, 1).double()
     baseline = torch.randn(NUM_ITEMS, generator=generator).double()
-    ids = [f"i{n}" for n in range(NUM_ITEMS)]
     implicit = feedback == "implicit"
-    negatives = hashed_noise(ids, baseline, num_negatives=2) if implicit else None
+    noise = hashed_noise(baseline, num_noise=4) if implicit else None
     return PreferenceMlp(
-        ItemFeatures(index, weight, baseline, negatives),
+        ItemFeatures(index, weight, baseline, noise),
         item_embedding=FieldEmbedding(num_rows=6, field_of_slot=ITEM_FIELDS, width=WIDTH),
         user_embedding=FieldEmbedding(num_rows=5, field_of_slot=USER_FIELDS, width=WIDTH),
         hidden_width=3,
@@ -172,13 +171,20 @@ def test_a_rating_that_is_not_known_does_not_count() -> None:
         torch.testing.assert_close(value, other[name])
 
 
-def test_noise_is_fixed_by_ids_and_as_frequent_as_the_baseline() -> None:
-    ids = [f"item{n}" for n in range(2000)]
-    baseline = torch.log(torch.arange(1.0, 2001.0))
-    negatives = hashed_noise(ids, baseline, num_negatives=20)
-    assert torch.equal(negatives, hashed_noise(ids, baseline, num_negatives=20))
-    assert torch.equal(
-        negatives[:5], hashed_noise(ids[:5], baseline, num_negatives=20)
-    )  # an item's own do not hang on the others' ids
-    share = (negatives >= 1000).double().mean()
-    assert float(share) == pytest.approx(0.75, abs=0.01)  # the upper half has 3/4 of the weight
+def test_noise_is_as_frequent_as_popularity_in_every_row() -> None:
+    popularity = torch.log(torch.arange(1.0, 101.0))
+    noise = hashed_noise(popularity, num_noise=50)
+    assert torch.equal(noise, hashed_noise(popularity, num_noise=50))
+    counts = torch.stack([torch.bincount(row, minlength=100) for row in noise]).double()
+    expected = 50 * popularity.double().softmax(0)
+    assert float((counts - expected).abs().max()) < 1.0
+    assert torch.allclose(counts.mean(0), expected, atol=0.05)
+
+
+def test_noise_is_a_function_of_the_set_of_items() -> None:
+    algorithm = learner(presets.maml, "implicit", False)
+    params = params_of(algorithm)
+    one = algorithm.adapt(params, support([[0, 1]]))
+    other = algorithm.adapt(params, support([[1, 0]]))
+    for name, value in one.items():
+        torch.testing.assert_close(value, other[name])
