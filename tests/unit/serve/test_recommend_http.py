@@ -75,9 +75,7 @@ def test_exploration_beside_diversity_is_refused(call: Call) -> None:
 
 def test_reasons_are_what_the_score_would_lose(call: Call) -> None:
     buy(call, "item2", "item2", "item4")
-    items = {
-        item["id"]: item["reasons"] for item in ask(call, n=9, explain=True).json()["items"]
-    }
+    items = {item["id"]: item["reasons"] for item in ask(call, n=9, explain=True).json()["items"]}
     first, second = items["item3"], items["item5"]
     assert first[0] == {
         "item_id": "item2",

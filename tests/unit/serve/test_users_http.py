@@ -116,9 +116,9 @@ def test_a_request_with_a_key_is_done_once_and_answered_the_same(call: Call) -> 
     assert "idempotent-replayed" not in first.headers
     assert again.headers["idempotent-replayed"] == "true"
     assert call("GET", "/v1/users/u").json()["n_events"] == 2
-    assert "Idempotency-Key 'k-1'" in problem(send(call, purchase("item9"), key="k-1"), 409)[
-        "detail"
-    ]
+    assert (
+        "Idempotency-Key 'k-1'" in problem(send(call, purchase("item9"), key="k-1"), 409)["detail"]
+    )
     problem(send(call, purchase("item1"), key="k" * 256), 422)
 
 
