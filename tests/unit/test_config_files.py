@@ -15,6 +15,7 @@ def test_how_many_there_are() -> None:
     names = [str(path.relative_to(ROOT / "tune_configs")) for path in FILES]
     assert names == [
         "experiments/complete_journey.yaml",
+        "experiments/complete_journey_features.yaml",
         "experiments/online_retail.yaml",
         "experiments/online_retail_time.yaml",
         "experiments/synthetic_shop.yaml",

@@ -6,10 +6,13 @@ import pytest
 import yaml
 
 from raymeta.cli.main import run
+from raymeta.config.experiment import DataConfig
+from raymeta.data.events import support_from_events
 from raymeta.data.infer_schema import UNKNOWN, infer_schema
 from raymeta.data.prepare import prepare
 from raymeta.data.schema import load_log_schema
 from raymeta.data.sources.files import Files
+from raymeta.data.task_split import load_task_split
 from raymeta.errors import SchemaError
 from tests.helpers.logs import events_of
 
@@ -64,3 +67,35 @@ def test_a_log_of_ratings_has_ratings(tmp_path: Path) -> None:
     assert schema.events.event_type == "rating"
     assert schema.events.columns.value == "rating"
     assert yaml.safe_load(yaml.safe_dump(schema.model_dump(mode="json")))
+
+
+def test_what_is_guessed_of_users_reaches_their_support(tmp_path: Path) -> None:
+    """From three files and no schema to the encoded features of a test user."""
+    log = [f"c{u},s{v % 7},buy,{1_700_000_000 + 86_400 * v}" for u in range(80) for v in range(5)]
+    (tmp_path / "log.csv").write_text("\n".join(["customer_id,sku,event,time", *log]) + "\n")
+    people = [
+        f"c{u},{'fm'[u % 2]},{20 + u % 40},{'ab'[u % 2]}|c,note {u} of {u * u}" for u in range(80)
+    ]
+    (tmp_path / "people.csv").write_text(
+        "\n".join(["customer_id,gender,age,hobbies,remark", *people]) + "\n"
+    )
+    schema = infer_schema([tmp_path / "log.csv"], users=tmp_path / "people.csv")
+    assert schema.users.id == "customer_id"
+    assert {name: kind.value for name, kind in schema.users.columns.items()} == {
+        "gender": "categorical",
+        "age": "numeric",
+        "hobbies": "multi_categorical",
+        "remark": "text",
+    }
+    source = Files([tmp_path / "log.csv"], users=tmp_path / "people.csv", schema=schema)
+    prepare(source, tmp_path / "data")
+    config = DataConfig(min_item_users=1, positive_events=("buy",), user_features=True)
+    split = load_task_split(tmp_path / "data", config)
+    vocab = split.user_vocab
+    assert vocab is not None
+    support = support_from_events(split.test, split.view)
+    gender = [field.column for field in vocab.fields].index("gender")
+    slot = vocab.field_of_slot.index(gender)
+    rows = vocab.to_table().to_pylist()
+    for user_id, index in zip(split.test.user_ids, support["user_index"], strict=True):
+        assert rows[int(index[slot])]["value"] == "fm"[int(str(user_id)[1:]) % 2]
