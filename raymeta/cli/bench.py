@@ -11,12 +11,15 @@ from rich.table import Table
 from raymeta.cli.output import console, emit
 from raymeta.errors import ConfigError
 
-app = typer.Typer(help="Measure a running service.")
+app = typer.Typer()
 
 
 @app.callback()
 def bench() -> None:
-    """Measure a running service."""
+    """Measure a running service.
+
+    Example: raymeta bench serve http://127.0.0.1:8000 --rate 200
+    """
 
 
 @app.command("serve")

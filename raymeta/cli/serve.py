@@ -6,26 +6,43 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from raymeta.cli.output import console, emit
+from raymeta.errors import ConfigError
+
+if TYPE_CHECKING:
+    from raymeta.config.serving import StoreConfig
 
 
 def serve(
-    artifact: Annotated[Path, typer.Argument(help="The artifact folder that training wrote.")],
+    artifact: Annotated[
+        Path | None, typer.Argument(help="The artifact folder that training wrote.")
+    ] = None,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Requests need no key: keep it local.")
+        str, typer.Option(help="Address to listen on; one that others reach needs --keys.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     replicas: Annotated[int, typer.Option(min=1, help="Processes that answer.")] = 1,
     store: Annotated[
-        Path, typer.Option(help="SQLite file of the users' events; made where missing.")
-    ] = Path("raymeta-events.sqlite"),
+        str,
+        typer.Option(
+            help="Where events are kept: an SQLite file, made where missing, or the URL of a "
+            "redis:// or postgresql:// server."
+        ),
+    ] = "raymeta-events.sqlite",
+    keys: Annotated[
+        Path | None, typer.Option(help="YAML file of API keys; anybody may call without one.")
+    ] = None,
     address: Annotated[
         str | None,
         typer.Option(help="A running Ray cluster; one is started here if not given."),
+    ] = None,
+    new_key: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Print a new API key and its entry, and serve nothing."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON line once it is ready.")
@@ -37,16 +54,69 @@ def serve(
 
     Example: raymeta serve runs/shop/artifact --port 8000
     """
+    if new_key is not None:
+        _print_new_key(new_key, as_json=as_json)
+        return
+    if artifact is None:
+        raise ConfigError(
+            "No artifact is given.", remedy="For example: raymeta serve runs/shop/artifact"
+        )
     from raymeta.serve.local import serve_artifact
 
     console.print(f"Starting Ray Serve with {replicas} replica(s) of {artifact} ...")
     with serve_artifact(
-        artifact, host=host, port=port, num_replicas=replicas, store=store, address=address
+        artifact,
+        host=host,
+        port=port,
+        num_replicas=replicas,
+        store=_store(store),
+        keys_file=keys,
+        address=address,
     ) as url:
-        result = {"url": url, "artifact": str(artifact), "store": str(store), "replicas": replicas}
+        shown = store.rpartition("@")[2]  # a URL may hold a password
+        result = {"url": url, "artifact": str(artifact), "store": shown, "replicas": replicas}
         emit(result, as_json=as_json, render=_render)
         wait_for_interrupt()
         console.print("Stopping ...")
+
+
+def _store(text: str) -> "str | StoreConfig":
+    """The store that a file name or a URL means."""
+    from raymeta.config.serving import PostgresStoreConfig, RedisStoreConfig
+
+    scheme = text.partition("://")[0]
+    if scheme in ("redis", "rediss"):
+        return RedisStoreConfig(url=text)
+    if scheme in ("postgresql", "postgres"):
+        return PostgresStoreConfig(url=text)
+    return text
+
+
+def _print_new_key(name: str, *, as_json: bool) -> None:
+    from raymeta.serve.access import KeyConfig, Scope, new_key
+
+    key, sha256 = new_key()
+    # refuses a name that the file would refuse
+    entry = KeyConfig.parse(
+        {"name": name, "sha256": sha256, "scopes": [Scope.READ, Scope.WRITE]}, source="--new-key"
+    )
+    result = {"key": key, "entry": entry.model_dump(mode="json", exclude_none=True)}
+    emit(result, as_json=as_json, render=_render_key)
+
+
+def _render_key(result: dict[str, Any]) -> str:
+    entry = result["entry"]
+    return "\n".join(
+        [
+            f"The key, shown this once: {result['key']}",
+            "Its entry in the keys file:",
+            "",
+            "keys:",
+            f"  - name: {entry['name']}",
+            f'    sha256: "{entry["sha256"]}"',
+            f"    scopes: [{', '.join(entry['scopes'])}]   # and admin, to erase and export",
+        ]
+    )
 
 
 def _render(result: dict[str, Any]) -> str:
