@@ -92,9 +92,14 @@ ROWS = {
     "cavia": Row(_cavia),
     "imaml": Row(
         lambda net, _: presets.imaml(
-            _model(net), inner_lr=0.05, num_inner_steps=16, proximal=0.5, num_cg_iterations=5
+            _model(net),
+            inner_lr=0.02,
+            num_inner_steps=10,
+            proximal=0.5,
+            num_cg_iterations=3,
+            damping=2.0,
         ),
-        num_steps=2_000,
+        num_steps=1_500,
     ),
     "ridge": Row(lambda net, _: presets.ridge(_model(net)), num_steps=8_000),
     "neural_process": Row(_neural_process, num_steps=8_000),
