@@ -22,8 +22,8 @@ def bench() -> None:
     """
 
 
-@app.command("serve")
-def bench_serve(
+@app.command()
+def serve(
     url: Annotated[
         str | None, typer.Argument(help="A running endpoint, e.g. http://127.0.0.1:8000.")
     ] = None,
