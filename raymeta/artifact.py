@@ -62,7 +62,6 @@ class Artifact:
         view: which events adapting sees, and what stands for a user without features.
         user_vocab: how a user's features are read; None where adapting sees none.
         item_encoder: what an unseen item has, by its features; None where items came without any.
-        catalogue_version: names the items that were added after training; empty if there are none.
         train_user_hashes: short hashes of the training users, for leakage checks.
     """
 
@@ -78,7 +77,6 @@ class Artifact:
     train_user_hashes: Sequence[str]
     user_vocab: FeatureVocab | None = None
     item_encoder: ItemEncoder | None = None
-    catalogue_version: str = ""
 
     def encode_items(self, items: pa.Table) -> EncodedItems:
         """Vectors and priors of items by their features, whether training saw them or not.
@@ -128,7 +126,6 @@ class Artifact:
             rows,
             features=self.catalogue.vocab.encode(items),
         )
-        described = f"{self.catalogue_version}/{json.dumps(items.to_pylist(), default=str)}"
         return replace(
             self,
             catalogue=catalogue,
@@ -136,7 +133,6 @@ class Artifact:
                 self.experiment, tables, item_vocab=catalogue.vocab, user_vocab=self.user_vocab
             ),
             meta_params=extend_params(self.experiment, self.meta_params, len(added)),
-            catalogue_version=hashlib.sha256(described.encode()).hexdigest()[:16],
         )
 
     def _encoded(self, items: pa.Table) -> Params:
