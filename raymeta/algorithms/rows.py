@@ -101,7 +101,7 @@ class TouchedRows:
             for field in fields
             if field in part
         ]
-        return torch.cat(parts).unique()
+        return torch.unique(torch.cat(parts))
 
     def _by_place(self, examples: Examples, rows: Params) -> Examples:
         """Examples that name a row by its place among the touched ones."""

@@ -54,9 +54,13 @@ class GradientMode(Protocol):
     Attributes:
         follows_path: whether a problem is only asked for its path and for the query loss along it,
             so that points of the path may be kept in other coordinates (`gram`).
+        annealed_until: the outer step from which it no longer changes with the outer step.
     """
 
     follows_path: ClassVar[bool]
+
+    @property
+    def annealed_until(self) -> int: ...
 
     def objective(self, support_loss: TaskLoss, start: Params) -> TaskLoss:
         """The inner objective of a task: its support loss, and what the mode adds to it."""
@@ -74,6 +78,10 @@ class GradientMode(Protocol):
 
 class _PlainObjective:
     follows_path: ClassVar[bool] = False
+
+    @property
+    def annealed_until(self) -> int:
+        return 0
 
     def objective(self, support_loss: TaskLoss, start: Params) -> TaskLoss:
         del start
@@ -97,6 +105,10 @@ class Unrolled(_PlainObjective):
     second_order_from: int = 0
     multi_step_until: int = 0
     follows_path: ClassVar[bool] = True
+
+    @property
+    def annealed_until(self) -> int:
+        return max(self.second_order_from, self.multi_step_until)
 
     def query_loss(self, problem: InnerProblem, outer_step: int | None) -> Tensor:
         first_order = outer_step is not None and outer_step < self.second_order_from
@@ -146,6 +158,10 @@ class Implicit:
     num_cg_iterations: int = 5
     damping: float = 0.0
     follows_path: ClassVar[bool] = False
+
+    @property
+    def annealed_until(self) -> int:
+        return 0
 
     def objective(self, support_loss: TaskLoss, start: Params) -> TaskLoss:
         def objective(fast: Params) -> Tensor:

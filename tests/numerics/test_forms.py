@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from raymeta.algorithms.gradient_based import GradientBased
+from raymeta.algorithms.traced import Traced
+from raymeta.errors import AdaptationError
 from raymeta.inner import forms
-from raymeta.inner.gradient import FirstOrder, Implicit, Unrolled
+from raymeta.inner.gradient import FirstOrder, Implicit, Interpolated, Unrolled
 from raymeta.inner.losses import squared_error
 from raymeta.inner.rules import learned_rates_per_layer_and_step, momentum, sgd
 from raymeta.models.module import ModuleModel
@@ -79,10 +81,12 @@ def batch(num_rows: int = ROWS) -> TaskBatch:
     return TaskBatch(rows(), rows())
 
 
-def learner(fast, *, rule=RULES["one rate"], mode=MODES["unrolled"], module=Shop) -> GradientBased:
+def learner(
+    fast, *, rule=RULES["one rate"], mode=MODES["unrolled"], module=Shop, num_steps: int = 3
+) -> GradientBased:
     torch.manual_seed(4)
     model = ModuleModel(module().double(), squared_error)
-    return GradientBased(model, rule, frozenset(fast), mode, num_inner_steps=3)
+    return GradientBased(model, rule, frozenset(fast), mode, num_steps)
 
 
 def start_of(algorithm: GradientBased) -> Params:
@@ -103,8 +107,14 @@ def close(found: Params, expected: Params) -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-12, msg=name)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize(
+    ("rule", "mode"),
+    [
+        ("one rate", "unrolled"),
+        ("one rate", "first order"),
+        ("a rate a layer and step", "multi-step loss"),
+    ],
+)
 @pytest.mark.parametrize("fast", FAST)
 def test_the_gram_form_is_the_definition(use, fast: str, rule: str, mode: str) -> None:
     found = []
@@ -205,3 +215,40 @@ def test_a_loss_that_draws_numbers_is_not_cut(use) -> None:
     rows = {name: value[:1] for name, value in batch().support.items()}
     algorithm.adapt(start_of(algorithm), rows)
     assert list(algorithm._forms.values()) == [None]
+
+
+@pytest.mark.parametrize("mode", [Unrolled(), Interpolated()])
+def test_a_record_gives_the_learners_numbers_on_other_inputs(mode) -> None:
+    algorithm = learner(FAST["the head"], mode=mode, num_steps=1)
+    traced = Traced(algorithm)
+    params = start_of(algorithm)
+    moved = {name: value + 0.1 for name, value in params.items()}
+    for at in (params, moved):
+        for per_task in (False, True):
+            expected = algorithm.meta_gradient(at, batch(), per_task=per_task)
+            found = traced.meta_gradient(at, batch(), per_task=per_task)
+            close(found.gradients, expected.gradients)
+            torch.testing.assert_close(found.loss_sum, expected.loss_sum)
+        close(traced.adapt(at, batch().support), algorithm.adapt(at, batch().support))
+    assert len(traced._records) == 3
+
+
+def test_a_learner_that_anneals_is_recorded_when_that_is_over() -> None:
+    algorithm = learner(FAST["the head"], mode=Unrolled(multi_step_until=3), num_steps=1)
+    traced, params = Traced(algorithm), start_of(algorithm)
+    for outer_step in (0, 2, 3, None):
+        expected = algorithm.meta_gradient(params, batch(), outer_step=outer_step).gradients
+        found = traced.meta_gradient(params, batch(), outer_step=outer_step).gradients
+        close(found, expected)
+        assert len(traced._records) == (0 if outer_step in (0, 2) else 1)
+
+
+def test_a_record_of_chance_is_refused() -> None:
+    class Noisy(Shop):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.features(x) + torch.rand(()).to(torch.float64))
+
+    algorithm = learner(FAST["the head"], module=Noisy, num_steps=1)
+    one = {name: value[:1] for name, value in batch().support.items()}
+    with pytest.raises(AdaptationError, match="gives other numbers"):
+        Traced(algorithm).adapt(start_of(algorithm), one)
