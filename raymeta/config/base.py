@@ -162,7 +162,8 @@ def _keys_beside(kind: type[BaseModel], path: list[str]) -> list[str]:
     for part in path[:-1]:
         deeper = [m for k in kinds if part in k.model_fields for m in _models_in(k, part)]
         # the tag of a discriminated union is a part of the path without being a key
-        kinds = deeper or kinds
+        tagged = [k for k in kinds if part in (f.default for f in k.model_fields.values())]
+        kinds = deeper or tagged or kinds
     return sorted({name for k in kinds for name in k.model_fields})
 
 
