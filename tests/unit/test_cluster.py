@@ -127,6 +127,9 @@ def test_the_service_holds_valid_settings() -> None:
     values = {**application["args"], **deployment["user_config"]}
     config = ServingConfig.parse(values, source="rayservice.yaml")
     assert config.replicas.num_replicas == 2
+    # others reach it
+    assert config.access is not None
+    assert config.access.keys_file.startswith("/keys/")
     assert application["import_path"] == "serve_apps.recommender:build"
 
 
