@@ -10,7 +10,7 @@ fully connected layers. The embeddings stay as they are while a user is adapted 
 - the columns of the first layer that read the user's features are not fast: they are the same at
   every row of a task, so a step on them moves the layer as a step on its bias does;
 - the columns that read the item's are not fast unless wanted: then the item half of the first layer
-  is one matrix for all users, and a user's state a quarter of its size;
+  is one matrix for all users, and a user's state is less than half as large;
 - a user's rows are averaged as if there were some more of no loss (`support_loss`);
 - an item may have an embedding of its own id beside those of its features;
 - beside explicit ratings (squared error) there is implicit feedback.
