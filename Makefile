@@ -5,6 +5,7 @@
 #   make test                      the default tests: no cluster, no network, about two minutes
 #   make test-all                  those, and the ones that start Ray or take longer
 #   make lint types                format, lint and type checks
+#   make bench-core                meta-gradients a second beside other libraries (about 20 minutes)
 #   make evaluate-retail DATA=dir  the support-size curves on Online Retail II (a folder you have)
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 INSTALLED := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | cksum | cut -d ' ' -f 1)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all lint types format evaluate-retail clean
+.PHONY: help install demo test test-all lint types format bench-core evaluate-retail clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -58,6 +59,9 @@ format: $(INSTALLED)
 
 types: $(INSTALLED)
 	$(BIN)/mypy
+
+bench-core: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/core/run.py $(ARGS)
 
 evaluate-retail: $(INSTALLED)
 	@test -n "$(DATA)" || { echo "Name the folder of Online Retail II: make evaluate-retail DATA=folder" >&2; exit 2; }

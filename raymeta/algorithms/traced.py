@@ -120,15 +120,38 @@ def _operations(function: Flat, inputs: list[Tensor], *, fast_calls: bool) -> fx
     from torch.fx.experimental.proxy_tensor import make_fx  # a second to import
 
     module = make_fx(function)(*inputs)
-    for node in list(module.graph.nodes):
+    graph = module.graph
+    for node in list(graph.nodes):
         if node.target is torch.ops.aten.detach.default:  # no derivatives are taken of a record
-            node.replace_all_uses_with(node.args[0])
-            module.graph.erase_node(node)
-        elif fast_calls and isinstance(node.target, torch._ops.OpOverload):
+            _replaced(node, node.args[0])
+    _share_common_expressions(graph)
+    graph.eliminate_dead_code()
+    for node in graph.nodes:
+        if fast_calls and isinstance(node.target, torch._ops.OpOverload):
             node.target = _bound(node.target)
-    module.graph.eliminate_dead_code()
     module.recompile()
     return module
+
+
+def _share_common_expressions(graph: fx.Graph) -> None:
+    """What is computed in every inner step from the same values is computed once."""
+    operations = [n for n in graph.nodes if isinstance(n.target, torch._ops.OpOverload)]
+    if any(node.target._schema.is_mutable for node in operations):
+        return  # a value that is written to is not the same value twice
+    first: dict[str, fx.Node] = {}
+    for node in operations:
+        if torch.Tag.nondeterministic_seeded in node.target.tags:
+            continue
+        # nodes print as their unique names
+        key = f"{node.target} {node.args} {node.kwargs}"
+        same = first.setdefault(key, node)
+        if same is not node:
+            _replaced(node, same)
+
+
+def _replaced(node: fx.Node, by: fx.Node) -> None:
+    node.replace_all_uses_with(by)
+    node.graph.erase_node(node)
 
 
 def _bound(operation: torch._ops.OpOverload) -> Callable[..., Any]:

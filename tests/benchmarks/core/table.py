@@ -10,26 +10,20 @@ from typing import Any
 
 def print_tables(lines: list[dict[str, Any]]) -> None:
     latest = {(line["work"], line["contender"]): line for line in lines}
-    works = list(dict.fromkeys(work for work, _ in latest))
-    contenders = list(dict.fromkeys(name for _, name in latest))
     # a ratio only means something between rows of one run
-    print("\nUsers a second, as a ratio to learn2learn (its own users a second in brackets)\n")
+    bases = {
+        (line["work"], line["at"]): line.get("users_per_s")
+        for line in lines
+        if line["contender"] == "learn2learn"
+    }
+    works = list(dict.fromkeys(work for work, _ in latest))
+    contenders = sorted({name for _, name in latest}, key=_column)
+    print("\nUsers a second, as a ratio to learn2learn in the same run (its own in brackets)\n")
     _row("work", *contenders)
     _row(*("---" for _ in range(len(contenders) + 1)))
     for work in works:
-        base = latest.get((work, "learn2learn"), {}).get("users_per_s")
-        cells = []
-        for name in contenders:
-            line = latest.get((work, name), {})
-            if "users_per_s" not in line:
-                cells.append(line.get("error", "-").split(":")[0][:40])
-            elif base is None:
-                cells.append(f"[{line['users_per_s']:.0f}/s]")
-            elif name == "learn2learn":
-                cells.append(f"1 [{base:.0f}/s]")
-            else:
-                cells.append(f"{line['users_per_s'] / base:.2f}")
-        _row(work, *cells)
+        lines_of = [latest.get((work, name)) for name in contenders]
+        _row(work, *(_ratio(line, bases) if line else "-" for line in lines_of))
     for title, cell in (
         ("Quartile spread of a step's CPU time, per cent of the median", _spread),
         ("Peak extra memory of a step, MiB", lambda line: f"{line['extra_bytes'] / 2**20:.1f}"),
@@ -42,6 +36,22 @@ def print_tables(lines: list[dict[str, Any]]) -> None:
         for work in works:
             lines_of = [latest.get((work, name), {}) for name in contenders]
             _row(work, *(cell(line) if "step_s" in line else "-" for line in lines_of))
+
+
+def _column(contender: str) -> tuple[int, str]:
+    return (
+        0 if contender == "learn2learn" else 2 if contender.startswith("raymeta") else 1
+    ), contender
+
+
+def _ratio(line: dict[str, Any], bases: dict[tuple[str, str], float | None]) -> str:
+    if "users_per_s" not in line:
+        return str(line["error"])[:40]
+    base = bases.get((line["work"], line["at"]))
+    own = f"[{line['users_per_s']:.0f}/s]"
+    if line["contender"] == "learn2learn":
+        return f"1 {own}"
+    return f"{line['users_per_s'] / base:.2f}" if base else own
 
 
 def _spread(line: dict[str, Any]) -> str:
