@@ -28,6 +28,7 @@ from raymeta.data.worlds.base import batches
 from raymeta.data.worlds.sinusoids import Sinusoids
 from raymeta.inner.closed_form import ridge
 from raymeta.inner.losses import squared_error
+from raymeta.inner.rules import clipped
 from raymeta.inner.schedules import cosine
 from raymeta.models.module import ModuleModel
 from raymeta.seeding import torch_generator
@@ -64,6 +65,19 @@ def _cavia(net: nn.Module, generator: torch.Generator) -> GradientBased:
     return presets.cavia(_model(extended), inner_lr=1.0, num_inner_steps=1)
 
 
+def _imaml(net: nn.Module, _generator: torch.Generator) -> GradientBased:
+    learner = presets.imaml(
+        _model(net),
+        inner_lr=0.02,
+        num_inner_steps=10,
+        proximal=0.5,
+        num_cg_iterations=3,
+        damping=2.0,
+    )
+    # the rate is fixed and curvature grows over training: unclipped, some task's loop diverges
+    return replace(learner, rule=clipped(learner.rule, max_norm=10.0))
+
+
 def _neural_process(net: nn.Module, _generator: torch.Generator) -> GradientBased:
     return presets.neural_process(_model(with_film(net, ["0", "2"])), row_width=2)
 
@@ -90,17 +104,7 @@ ROWS = {
         num_steps=6_000,
     ),
     "cavia": Row(_cavia),
-    "imaml": Row(
-        lambda net, _: presets.imaml(
-            _model(net),
-            inner_lr=0.02,
-            num_inner_steps=10,
-            proximal=0.5,
-            num_cg_iterations=3,
-            damping=2.0,
-        ),
-        num_steps=1_500,
-    ),
+    "imaml": Row(_imaml, num_steps=2_500),
     "ridge": Row(lambda net, _: presets.ridge(_model(net)), num_steps=8_000),
     "neural_process": Row(_neural_process, num_steps=8_000),
     "fine_tuning": Row(

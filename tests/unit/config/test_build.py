@@ -4,20 +4,25 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
+from raymeta.adapters.context import with_context
+from raymeta.algorithms.gradient_based import GradientBased
 from raymeta.config import build
 from raymeta.config.experiment import AlgorithmConfig, ExperimentConfig
 from raymeta.errors import ConfigError
-from raymeta.models.cooccurrence import Cooccurrence
-from raymeta.models.factorization import Factorization
+from raymeta.inner.losses import squared_error
+from raymeta.models.module import ModuleModel
 
 KINDS = get_args(get_args(AlgorithmConfig)[0])
 
 
-def learner(**algorithm: object):
+def learner(**algorithm: object) -> GradientBased:
+    """The learner of these settings, on a model that has a head, a body and a context."""
     experiment = ExperimentConfig.parse({"name": "a", "algorithm": algorithm}, source="test")
-    model = Factorization(Cooccurrence(torch.randn(5, 3), torch.zeros(5)))
-    return build._algorithm(experiment.algorithm, model)
+    net = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+    extended = with_context(net, ["0"], size=2, generator=torch.Generator())
+    return build._algorithm(experiment.algorithm, ModuleModel(extended, squared_error))
 
 
 def test_every_algorithm_of_the_settings_is_built_and_none_is_left_out() -> None:
