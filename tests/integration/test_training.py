@@ -196,6 +196,7 @@ def worker_pids() -> set[int]:
     return {actor.pid for actor in list_actors(address, filters=mine, timeout=120)}
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_changes_nothing(
     cluster: runtime.Cluster, shop: Path, tmp_path: Path
 ) -> None:
