@@ -116,6 +116,8 @@ def test_the_image_starts_ray_as_raymeta_does() -> None:
 
     named = dict(re.findall(r"(RAY_\w+)=(\S+)", DOCKERFILE.partition("ENV ")[2]))
     assert named.pop("RAY_AUTH_MODE") == "token"
+    script = named.pop("RAY_SERVE_HAPROXY_BINARY_PATH").partition("site-packages/")[2]
+    assert (ROOT / script).is_file()
     ours = {**runtime._QUIET_ENVIRONMENT, **runtime._HAPROXY_ENVIRONMENT}
     assert named.items() <= ours.items()
 
