@@ -32,7 +32,7 @@ def create_app(service: Service, *, request_id_header: bool = True) -> FastAPI:
         redoc_url=None,
     )
     for part in (events, recommend, users, items, operations):
-        app.include_router(part.routes(service))
+        part.add_routes(app, service)
     add_handlers(app)
     app.add_middleware(
         Envelope,

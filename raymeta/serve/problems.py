@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from raymeta.errors import (
     AdaptationError,
@@ -39,7 +40,7 @@ ERROR_STATUS: tuple[tuple[type[RaymetaError], int], ...] = (
     (UnknownItemError, 404),
     (ConflictError, 409),
     (RateLimitError, 429),
-    (NotServedError, 501),
+    (NotServedError, 422),
     (RequestError, 400),
     (ArtifactError, 503),
     (StoreError, 503),
@@ -89,7 +90,7 @@ def problem(
 
 async def _on_raymeta_error(request: Request, error: Exception) -> Response:
     status = next(status for kind, status in ERROR_STATUS if isinstance(error, kind))
-    if status >= 500 and status != 501:
+    if status >= 500:
         logger.warning("request %s: %s", request.state.request_id, error)
     headers = {}
     if isinstance(error, RateLimitError):
@@ -129,11 +130,20 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         detail = f"There is nothing at {request.url.path}. See /openapi.json for the routes."
     elif error.status_code == 405:
+        error = HTTPException(405, headers={"Allow": ", ".join(_methods_at(request))})
         detail = f"{request.method} is not what {request.url.path} takes. See /openapi.json."
     elif error.status_code == 400:
         # FastAPI's answer to a body that is no text or nested too deep says no more
         detail = "The body cannot be read as JSON in UTF-8."
     return problem(request.state.request_id, error.status_code, detail, headers=error.headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """What the path takes by any of its routes; the router itself tells of the first alone."""
+    described = [route for route in request.app.routes if route.include_in_schema]
+    fitting = [r for r in described if r.matches(request.scope)[0] is not Match.NONE]
+    # "/users/ID/state" fits "/users/ID" too, which stands after it
+    return sorted({m for r in fitting if r.path == fitting[0].path for m in r.methods})
 
 
 def _is_json(content_type: str) -> bool:

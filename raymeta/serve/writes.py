@@ -17,8 +17,6 @@ from raymeta.serve.user_events.base import (
     digest,
 )
 
-MAX_KEY_CHARS = 255
-
 
 class Writes:
     """Takes events of users.
@@ -86,18 +84,9 @@ class Writes:
         return await self._store.append(tenant, user_id, stored, received_ms=received_ms, key=key)
 
     def key_of(self, request: Message, key: str | None) -> IdempotencyKey | None:
-        """The caller's key with the request it stands for.
-
-        Raises:
-            DataError: it is too long, or not text that can be kept.
-        """
+        """The caller's key with the request it stands for."""
         if key is None:
             return None
-        if not 0 < len(key) <= MAX_KEY_CHARS or "\0" in key:
-            raise DataError(
-                f"The Idempotency-Key has {len(key)} characters.",
-                remedy=f"Send 1 to {MAX_KEY_CHARS}, such as a UUID.",
-            )
         return IdempotencyKey(key, digest(request.model_dump_json(), size=16))
 
     def checked(

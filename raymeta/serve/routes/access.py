@@ -29,9 +29,14 @@ def needs(service: Service, scope: Scope) -> Callable[[Request], Awaitable[Calle
     return caller
 
 
-def described(*statuses: int) -> dict[str, Any]:
-    """What the API's own description says of a route: that it takes a key, and its errors."""
-    return {"responses": problems(*statuses), "openapi_extra": {"security": _SECURITY}}
+def described(tag: str, *statuses: int) -> dict[str, Any]:
+    """What the API's own description says of a route: what it is about, that it takes a key, and
+    its errors."""
+    return {
+        "tags": [tag],
+        "responses": problems(*statuses),
+        "openapi_extra": {"security": _SECURITY},
+    }
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -3,7 +3,7 @@
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from fastapi import Depends, FastAPI, Header, Query, Response
 
 from raymeta.config.serving import DEFAULT
 from raymeta.serve.access import Caller, Scope
@@ -18,19 +18,20 @@ MAX_EXPORTED_USERS = 1000
 IdempotencyKey = Annotated[
     str | None,
     Header(
+        min_length=1,
+        max_length=255,
         description="Yours, of this request: sent again with it, the request is done once and "
-        "gets its first answer; another request under it is refused with 409."
+        "gets its first answer; another request under it is refused with 409.",
     ),
 ]
 
 
-def routes(service: Service) -> APIRouter:
+def add_routes(app: FastAPI, service: Service) -> None:
     """The routes of events."""
-    router = APIRouter(tags=["events"])
     writer = Depends(needs(service, Scope.WRITE))
     admin = Depends(needs(service, Scope.ADMIN))
 
-    @router.post("/v1/events", **described(409, 413, 415))
+    @app.post("/v1/events", **described("events", 409, 413, 415))
     async def add_events(
         request: EventsRequest,
         response: Response,
@@ -44,13 +45,13 @@ def routes(service: Service) -> APIRouter:
             response.headers["Idempotent-Replayed"] = "true"
         return answer
 
-    exported = described()
+    exported = described("events")
     exported["responses"][200] = {
         "description": "JSON Lines; `X-Next-After` says where the next page begins.",
         "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
     }
 
-    @router.get("/v1/export/events", response_class=Response, **exported)
+    @app.get("/v1/export/events", response_class=Response, **exported)
     async def export_events(
         caller: Annotated[Caller, admin],
         tenant: Name = DEFAULT,
@@ -65,8 +66,6 @@ def routes(service: Service) -> APIRouter:
         if page.next_after is not None:
             response.headers["X-Next-After"] = _header_text(page.next_after)
         return response
-
-    return router
 
 
 def _header_text(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 
 from raymeta.config.serving import DEFAULT
 from raymeta.serve.access import Caller, Scope
@@ -18,28 +18,27 @@ from raymeta.serve.schemas.items import (
 from raymeta.serve.service import Service
 
 
-def routes(service: Service) -> APIRouter:
+def add_routes(app: FastAPI, service: Service) -> None:
     """The routes of items."""
-    router = APIRouter(tags=["items"])
     reader = Depends(needs(service, Scope.READ))
     writer = Depends(needs(service, Scope.WRITE))
-    described_item = described(404, 413, 415)
+    described_item = described("items", 404, 413, 415)
     items = service.items
 
-    @router.post("/v1/items:batch", **described_item)
+    @app.post("/v1/items:batch", **described_item)
     async def put_items(request: ItemsRequest, caller: Annotated[Caller, writer]) -> ItemsResponse:
         """Adds or replaces items, in one version of the catalogue."""
         caller.tenant(request.tenant)
         return await items.put_many(request)
 
-    @router.get("/v1/items/{item_id:path}", **described_item)
+    @app.get("/v1/items/{item_id:path}", **described_item)
     async def get_item(
         item_id: Id, caller: Annotated[Caller, reader], tenant: Name = DEFAULT
     ) -> ItemResponse:
         """An item as the model and the shop have it."""
         return await items.get(caller.tenant(tenant), item_id)
 
-    @router.put("/v1/items/{item_id:path}", **described_item)
+    @app.put("/v1/items/{item_id:path}", **described_item)
     async def put_item(
         item_id: Id,
         request: ItemValues,
@@ -49,7 +48,7 @@ def routes(service: Service) -> APIRouter:
         """Adds or replaces an item; a new one is recommendable at once, from its features."""
         return await items.put(caller.tenant(tenant), item_id, request)
 
-    @router.patch("/v1/items/{item_id:path}", **described_item)
+    @app.patch("/v1/items/{item_id:path}", **described_item)
     async def patch_item(
         item_id: Id,
         request: ItemPatch,
@@ -59,11 +58,9 @@ def routes(service: Service) -> APIRouter:
         """Changes some features of an item, or whether it is available."""
         return await items.patch(caller.tenant(tenant), item_id, request)
 
-    @router.delete("/v1/items/{item_id:path}", **described_item)
+    @app.delete("/v1/items/{item_id:path}", **described_item)
     async def delete_item(
         item_id: Id, caller: Annotated[Caller, writer], tenant: Name = DEFAULT
     ) -> ItemsResponse:
         """Takes an item out of recommendations; events on it stay."""
         return await items.delete(caller.tenant(tenant), item_id)
-
-    return router

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 
 from raymeta.config.serving import DEFAULT
 from raymeta.serve.access import Caller, Scope
@@ -15,25 +15,22 @@ PUBLIC_PATHS = frozenset({"/healthz", "/readyz", "/openapi.json"})
 """What needs no key: a load balancer has none, and neither tells anything of a user."""
 
 
-def routes(service: Service) -> APIRouter:
+def add_routes(app: FastAPI, service: Service) -> None:
     """The routes of the service itself."""
-    router = APIRouter(tags=["operations"])
 
-    @router.get("/healthz")
+    @app.get("/healthz", tags=["operations"])
     async def healthz() -> Health:
         """The process answers."""
         return Health(status="ok")
 
-    @router.get("/readyz", responses=problems())
+    @app.get("/readyz", tags=["operations"], responses=problems())
     async def readyz() -> ReadyResponse:
         """Models are loaded and the store answers."""
         return await service.ready()
 
-    @router.get("/v1/models", **described())
+    @app.get("/v1/models", **described("operations"))
     async def models(
         caller: Annotated[Caller, Depends(needs(service, Scope.READ))], tenant: Name = DEFAULT
     ) -> ModelsResponse:
         """The artifacts that answer, and what they were trained for."""
         return service.describe_models(caller.tenant(tenant))
-
-    return router

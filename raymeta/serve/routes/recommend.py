@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI
 
 from raymeta.serve.access import Caller, Scope
 from raymeta.serve.routes.access import described, needs
@@ -17,13 +17,12 @@ from raymeta.serve.schemas.recommend import (
 from raymeta.serve.service import Service
 
 
-def routes(service: Service) -> APIRouter:
+def add_routes(app: FastAPI, service: Service) -> None:
     """The routes of recommendations."""
-    router = APIRouter(tags=["recommendations"])
     reader = Depends(needs(service, Scope.READ))
-    answers = described(409, 413, 415, 501)
+    answers = described("recommendations", 409, 413, 415)
 
-    @router.post("/v1/recommend", **answers)
+    @app.post("/v1/recommend", **answers)
     async def recommend(
         request: RecommendRequest,
         caller: Annotated[Caller, reader],
@@ -36,7 +35,7 @@ def routes(service: Service) -> APIRouter:
         _may_answer(caller, request)
         return await service.answers.recommend(request, idempotency_key=idempotency_key)
 
-    @router.post("/v1/rank", **answers)
+    @app.post("/v1/rank", **answers)
     async def rank(
         request: RankRequest,
         caller: Annotated[Caller, reader],
@@ -46,7 +45,7 @@ def routes(service: Service) -> APIRouter:
         _may_answer(caller, request)
         return await service.answers.rank(request, idempotency_key=idempotency_key)
 
-    @router.post("/v1/predict", **answers)
+    @app.post("/v1/predict", **answers)
     async def predict(
         request: PredictRequest, caller: Annotated[Caller, reader]
     ) -> RecommendResponse:
@@ -54,15 +53,13 @@ def routes(service: Service) -> APIRouter:
         caller.tenant(request.tenant)
         return await service.answers.predict(request)
 
-    @router.post("/v1/session/recommend", **answers)
+    @app.post("/v1/session/recommend", **answers)
     async def recommend_in_session(
         request: SessionRequest, caller: Annotated[Caller, reader]
     ) -> RecommendResponse:
         """Items for a visitor known by the events of the request alone; nothing is kept."""
         caller.tenant(request.tenant)
         return await service.answers.session(request)
-
-    return router
 
 
 def _may_answer(caller: Caller, request: RecommendRequest | RankRequest) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends, FastAPI, HTTPException
 
 from raymeta.config.serving import DEFAULT
 from raymeta.serve.access import Caller, Scope
@@ -18,17 +18,16 @@ from raymeta.serve.schemas.users import (
 from raymeta.serve.service import Service
 
 
-def routes(service: Service) -> APIRouter:
+def add_routes(app: FastAPI, service: Service) -> None:
     """The routes of users."""
-    router = APIRouter(tags=["users"])
     reader = Depends(needs(service, Scope.READ))
     writer = Depends(needs(service, Scope.WRITE))
     admin = Depends(needs(service, Scope.ADMIN))
-    read, write = described(404), described(413, 415)
+    read, write = described("users", 404), described("users", 413, 415)
     users = service.users
 
     # before the routes that end with the id, which would take "/state" for a part of it
-    @router.get("/v1/users/{user_id:path}/state", **read)
+    @app.get("/v1/users/{user_id:path}/state", **read)
     async def user_state(
         user_id: Id,
         caller: Annotated[Caller, reader],
@@ -38,21 +37,30 @@ def routes(service: Service) -> APIRouter:
         """What the model makes of a user."""
         return await users.state(caller.tenant(tenant), user_id, variant=variant)
 
-    @router.get("/v1/users/{user_id:path}/export", **read)
+    @app.get("/v1/users/{user_id:path}/export", **read)
     async def export_user(
         user_id: Id, caller: Annotated[Caller, admin], tenant: Name = DEFAULT
     ) -> UserExport:
         """Everything that is stored of a user."""
         return await users.export(caller.tenant(tenant), user_id)
 
-    @router.get("/v1/users/{user_id:path}", **read)
+    # nor may another method take it for one
+    for part in ("state", "export"):
+        app.add_api_route(
+            f"/v1/users/{{user_id:path}}/{part}",
+            _not_allowed,
+            methods=["PUT", "PATCH", "DELETE"],
+            include_in_schema=False,
+        )
+
+    @app.get("/v1/users/{user_id:path}", **read)
     async def get_user(
         user_id: Id, caller: Annotated[Caller, reader], tenant: Name = DEFAULT
     ) -> UserResponse:
         """A user's features and counts."""
         return await users.get(caller.tenant(tenant), user_id)
 
-    @router.put("/v1/users/{user_id:path}", **write)
+    @app.put("/v1/users/{user_id:path}", **write)
     async def put_user(
         user_id: Id,
         request: UserFeatures,
@@ -62,7 +70,7 @@ def routes(service: Service) -> APIRouter:
         """Replaces all features of a user, who may be new."""
         return await users.put_features(caller.tenant(tenant), user_id, request, replace=True)
 
-    @router.patch("/v1/users/{user_id:path}", **write)
+    @app.patch("/v1/users/{user_id:path}", **write)
     async def patch_user(
         user_id: Id,
         request: UserFeatures,
@@ -72,11 +80,13 @@ def routes(service: Service) -> APIRouter:
         """Changes some features of a user; a null removes one."""
         return await users.put_features(caller.tenant(tenant), user_id, request, replace=False)
 
-    @router.delete("/v1/users/{user_id:path}", **read)
+    @app.delete("/v1/users/{user_id:path}", **read)
     async def erase_user(
         user_id: Id, caller: Annotated[Caller, admin], tenant: Name = DEFAULT
     ) -> ErasureReceipt:
         """Erases a user, known or not; no event of before can come back."""
         return await users.erase(caller.tenant(tenant), user_id)
 
-    return router
+
+async def _not_allowed() -> None:
+    raise HTTPException(405)

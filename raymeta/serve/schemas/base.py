@@ -8,12 +8,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, S
 EARLIEST_MS = 0
 LATEST_MS = 253_402_300_799_000  # the last second of the year 9999
 
-_NO_NUL = r"^[^\x00]*$"  # databases end texts there
+_NO_CONTROL = r"^[^\x00-\x1f\x7f]*$"  # databases end texts at some, paths at others
+_NO_NUL = r"^[^\x00]*$"
 
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_NO_NUL)]
-"""A user's, item's, event's, visit's or ranking's id: any text, compared as it is."""
+Id = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=_NO_CONTROL)]
+"""A user's, item's, event's, visit's or ranking's id: any text without control characters,
+compared as it is."""
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_NO_NUL)]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_NO_CONTROL)]
 
 Text = Annotated[str, StringConstraints(max_length=1024, pattern=_NO_NUL)]
 
@@ -46,10 +48,15 @@ TimestampMs = Annotated[
 
 
 class Message(BaseModel):
-    """A request, an answer, or a part of one: frozen, without unknown keys or infinite numbers."""
+    """A request, an answer, or a part of one: frozen, without unknown keys or infinite numbers;
+    a value of another type is refused, not converted."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
 

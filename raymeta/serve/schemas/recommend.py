@@ -98,7 +98,7 @@ class RecommendRequest(_Recommended):
     events: list[Event] = Field(default_factory=list)
     """What the user did since; made durable before the answer, which reflects it."""
 
-    exploration: Annotated[float, Field(gt=0.0, le=100.0)] | None = None
+    exploration: Annotated[float, Field(ge=0.001, le=1000.0)] | None = None
     """Temperature of a draw instead of the best: each next item with probability proportional to
     exp(score / temperature) (Plackett-Luce). The answer has its propensities, which are logged."""
 

@@ -120,7 +120,7 @@ def test_events_sent_along_count_in_a_rank(call: Call) -> None:
 def test_what_the_model_was_not_trained_for_says_so(
     call: Call, path: str, values: dict[str, Any], scenario: str
 ) -> None:
-    body = problem(ask(call, path, items=["item1"], **values), 501)
+    body = problem(ask(call, path, items=["item1"], **values), 422)
     assert f"not trained for the scenario '{scenario}'; it has recommend." in body["detail"]
     assert "Train an artifact with a head" in body["detail"]
 
