@@ -115,7 +115,6 @@ class _Pool:
         self._opening = 0
         self._waiting: deque[_Request] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._clock = asyncio.get_running_loop().time
         self.num_open = 0
         self.outcomes = Outcomes()
 
@@ -141,14 +140,14 @@ class _Pool:
 
     def finish(self, request: _Request, status: int) -> None:
         self.num_open -= 1
-        self.outcomes.add(status, self._clock() - request.due)
+        self.outcomes.add(status, time.perf_counter() - request.due)
         if request.answered is not None:
             request.answered.set_result(None)
 
     async def drain(self) -> None:
         """Waits for the answers that are due, then gives up the rest."""
-        until = self._clock() + self._timeout_s
-        while self.num_open and self._clock() < until:
+        until = time.perf_counter() + self._timeout_s
+        while self.num_open and time.perf_counter() < until:
             await asyncio.sleep(0.01)
         while self._waiting:
             self.finish(self._waiting.popleft(), NO_ANSWER)
@@ -191,17 +190,17 @@ async def open_loop(
     """Sends a request at each time; answers that come later than `timeout_s` are given up."""
     prepared = [next(requests) for _ in times_s]
     pool = _Pool(host, port, limit=max_connections, timeout_s=timeout_s)
-    loop = asyncio.get_running_loop()
-    cpu, start = time.process_time(), loop.time() + 0.05
+    # not the loop's clock: uvloop's counts whole milliseconds
+    cpu, start = time.process_time(), time.perf_counter() + 0.05
     for data, at in zip(prepared, times_s.tolist(), strict=True):
         due = start + at
-        ahead = due - loop.time()
+        ahead = due - time.perf_counter()
         # a sleep may be late by a scheduler's tick; the latency counts from `due` all the same
         if ahead > 0:
             await asyncio.sleep(ahead)
         pool.submit(_Request(data, due))
     await pool.drain()
-    return _timed(pool.outcomes, loop.time() - start, cpu)
+    return _timed(pool.outcomes, time.perf_counter() - start, cpu)
 
 
 async def closed_loop(
@@ -217,19 +216,19 @@ async def closed_loop(
     # prepared in part: how many will be sent is not known
     pool = _Pool(host, port, limit=concurrency, timeout_s=timeout_s)
     loop = asyncio.get_running_loop()
-    cpu, start = time.process_time(), loop.time()
+    cpu, start = time.process_time(), time.perf_counter()
 
     async def worker() -> None:
-        while loop.time() < start + duration_s:
+        while time.perf_counter() < start + duration_s:
             answered = loop.create_future()
-            pool.submit(_Request(next(requests), loop.time(), answered))
+            pool.submit(_Request(next(requests), time.perf_counter(), answered))
             await answered
 
     await asyncio.wait(
         [asyncio.ensure_future(worker()) for _ in range(concurrency)],
         timeout=duration_s + timeout_s,
     )
-    wall_s = loop.time() - start
+    wall_s = time.perf_counter() - start
     await pool.drain()
     return _timed(pool.outcomes, wall_s, cpu)
 
