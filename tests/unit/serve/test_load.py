@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import uvloop
 
 from raymeta.errors import DataError, ResourceError
 from raymeta.serve.load import report, run
@@ -92,6 +93,17 @@ def test_a_stall_is_counted_against_all_that_were_due_in_it() -> None:
     late = sorted(outcomes.latencies_s)
     assert sum(latency > 0.05 for latency in late) >= 23
     assert late[-1] >= 0.29
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_no_request_is_sent_before_its_time(runner: Callable[..., Outcomes]) -> None:
+    async def send() -> Outcomes:
+        async with server(lambda n: (0.003, OK)) as port:
+            times = np.arange(40) * 0.0047
+            return await open_loop("127.0.0.1", port, requests(), times)
+
+    # uvloop's timers count whole milliseconds, so the answer's own 3 ms may be 2
+    assert min(runner(send()).latencies_s) > 0.0019
 
 
 def test_refusals_and_broken_connections_are_told_apart() -> None:
