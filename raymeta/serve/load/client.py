@@ -21,9 +21,6 @@ from numpy.typing import NDArray
 NO_ANSWER = 0
 """Status of a request whose connection broke or whose time ran out."""
 
-_TICK_S = 0.002
-"""The last of a wait is spent asking for the time."""
-
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CLOSES = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
@@ -197,11 +194,12 @@ async def open_loop(
     cpu, start = time.process_time(), time.perf_counter() + 0.05
     for data, at in zip(prepared, times_s.tolist(), strict=True):
         due = start + at
-        # a sleep may be late by a scheduler's tick, and then the latency counts from `due` all the
-        # same; uvloop's may also end a millisecond early, which would make answers look faster
-        while (ahead := due - time.perf_counter()) > 0:
-            await asyncio.sleep(ahead - _TICK_S if ahead > _TICK_S else 0)
-        pool.submit(_Request(data, due))
+        ahead = due - time.perf_counter()
+        if ahead > 0:
+            await asyncio.sleep(ahead)
+        # a sleep that ends late changes nothing: the latency counts from when it was due. uvloop's
+        # may end early by part of a millisecond, and then it counts from when it was sent
+        pool.submit(_Request(data, min(due, time.perf_counter())))
     await pool.drain()
     return _timed(pool.outcomes, time.perf_counter() - start, cpu)
 
