@@ -24,8 +24,9 @@ For a recommender, support has: `item` int64 `[T, S]` catalogue index; `event_ty
 index into the artifact's event types; `count` float `[T, S]` how often the pair occurred;
 `value` float `[T, S]` (0 where unknown); `age_days` float `[T, S]` measured against the user's
 last event; `mask` bool `[T, S]`; and, where adapting sees user features, `user_index` int64 and
-`user_weight` float `[T, W]` (`raymeta.data.features`). Query has `item` and `mask` `[T, Q]`, and
-`value` (0 where unknown).
+`user_weight` float `[T, W]` (`raymeta.data.features`); and, for users that a model's tables were
+counted on, `own_item` and `own_mask` `[T, N]`, the items that they were counted with. Query has
+`item` and `mask` `[T, Q]`, and `value` (0 where unknown).
 For a plain module, `x`, `y` and `mask`.
 """
 

@@ -19,6 +19,11 @@ class MetaAlgorithm(Protocol):
         """Constants that belong to the learner and are saved with it."""
         ...
 
+    def served(self, meta_params: Params) -> "tuple[MetaAlgorithm, Params]":
+        """The learner and its meta-parameters as an artifact carries them: without what only
+        training needs. What it gives a new user is what is validated, evaluated and served."""
+        ...
+
     def adapt(self, meta_params: Params, support: Examples) -> TaskState:
         """Each user's state `[T, ...]`, as it would be alone; the one definition of adapting."""
         ...

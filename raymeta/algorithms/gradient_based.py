@@ -16,7 +16,7 @@ from raymeta.inner.adapt import iterates, over_tasks
 from raymeta.inner.gradient import GradientMode, InnerProblem, last
 from raymeta.inner.gram import Descent, GramForm
 from raymeta.inner.rules import UpdateRule
-from raymeta.models.base import ReadsFeatures, SplitsBody, TaskModel
+from raymeta.models.base import ReadsFeatures, ServedSmaller, SplitsBody, TaskModel
 from raymeta.types import Examples, MetaGradient, Params, TaskBatch, TaskState
 
 # Meta-parameters are one flat dictionary: the model's own names, and the rule's and the start's
@@ -72,6 +72,17 @@ class GradientBased:
 
     def tables(self) -> Params:
         return self.model.tables()
+
+    def served(self, meta_params: Params) -> "tuple[GradientBased, Params]":
+        if not isinstance(self.model, ServedSmaller):
+            return self, meta_params
+        parts = self._divide(meta_params)
+        cut = self.model.serving_params
+        return replace(self, model=self.model.serving()), {
+            **cut(parts.model),
+            **{f"{RULE}{name}": value for name, value in cut(parts.rule).items()},
+            **{f"{START}{name}": value for name, value in parts.start.items()},
+        }
 
     def adapt(self, meta_params: Params, support: Examples) -> TaskState:
         with torch.no_grad():

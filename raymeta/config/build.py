@@ -21,7 +21,7 @@ from raymeta.data.ratings import rated, shrunk_means
 from raymeta.data.task_split import TaskSplit
 from raymeta.inner.rules import UpdateRule, adam, clipped, momentum, stopped_early
 from raymeta.models.base import TaskModel
-from raymeta.models.cooccurrence import Cooccurrence, ridge_cooccurrence
+from raymeta.models.cooccurrence import Cooccurrence, cooccurrence
 from raymeta.models.embeddings import FieldEmbedding
 from raymeta.models.factorization import Factorization
 from raymeta.models.preference_mlp import (
@@ -46,6 +46,10 @@ ALGORITHMS: dict[str, Callable[..., GradientBased]] = {
 }
 OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"momentum": momentum, "adam": adam}
 
+MAX_TRAINING_VALUES = 2**24
+"""Item vectors are as wide in training as so many values (67 MB) allow, and at least as in serving:
+a training user is left out of them exactly where they span the whole log."""
+
 
 def build_algorithm(experiment: ExperimentConfig, split: TaskSplit) -> GradientBased:
     """The learner of an experiment, its tables counted on the training users."""
@@ -54,10 +58,10 @@ def build_algorithm(experiment: ExperimentConfig, split: TaskSplit) -> GradientB
         split.train, num_items=len(split.catalogue), positive_types=split.positive_types
     )
     if isinstance(config, FactorizationConfig):
-        start = ridge_cooccurrence(
-            matrix.users_items, dim=config.dim, regularisation=config.regularisation
-        )
-        return _algorithm(experiment.algorithm, Factorization(start))
+        width = max(config.dim, MAX_TRAINING_VALUES // max(1, matrix.num_items))
+        start = cooccurrence(matrix.users_items, dim=width)
+        model = _factorization(config, start, num_event_types=len(split.event_types))
+        return _algorithm(experiment.algorithm, model)
     features = split.catalogue.features
     baseline = _item_baseline(config, split, matrix)
     noise = None
@@ -65,8 +69,8 @@ def build_algorithm(experiment: ExperimentConfig, split: TaskSplit) -> GradientB
         popularity = torch.from_numpy(matrix.log_popularity)
         noise = hashed_noise(popularity, num_noise=config.num_noise)
     items = ItemFeatures(*_tensors(features), baseline, noise)
-    model = _preference_mlp(config, items, split.catalogue.vocab, split.user_vocab)
-    return _algorithm(experiment.algorithm, model)
+    estimator = _preference_mlp(config, items, split.catalogue.vocab, split.user_vocab)
+    return _algorithm(experiment.algorithm, estimator)
 
 
 def restore_algorithm(
@@ -79,8 +83,8 @@ def restore_algorithm(
     """The learner of an artifact, from the tables and vocabularies it carries."""
     config = experiment.model
     if isinstance(config, FactorizationConfig):
-        start = Cooccurrence(tables["item_vectors"], tables["item_prior"])
-        return _algorithm(experiment.algorithm, Factorization(start))
+        start = Cooccurrence(**tables)
+        return _algorithm(experiment.algorithm, _factorization(config, start))
     items = ItemFeatures(
         tables["item_index"],
         tables["item_weight"],
@@ -97,18 +101,22 @@ def user_state_bytes(experiment: ExperimentConfig) -> int | None:
     if not isinstance(config, FactorizationConfig):
         return None
     # what is a user's own does not depend on the catalogue, so one of two items will do
-    items = Cooccurrence(torch.zeros(2, config.dim), torch.zeros(2))
-    learner = _algorithm(experiment.algorithm, Factorization(items))
+    items = Cooccurrence(
+        torch.zeros(2, config.dim), torch.ones(config.dim), torch.zeros(2), *torch.zeros(2)
+    )
+    learner = _algorithm(experiment.algorithm, _factorization(config, items))
     return state_bytes(learner.init(torch.Generator()), learner.fast)
 
 
 def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
-    """Those of a learner's tables that an item encoder reads off an item's features."""
-    names = {
-        "factorization": ("item_vectors", "item_prior"),
-        "preference_mlp": ("item_baseline",),
-    }[experiment.model.name]
-    return {name: tables[name] for name in names}
+    """Those of a learner's tables that an item encoder reads off an item's features.
+
+    Item vectors in the log's own scale, W s^(1/2), so that an error counts as much as it matters.
+    """
+    if experiment.model.name == "preference_mlp":
+        return {"item_baseline": tables["item_baseline"]}
+    vectors = tables["item_vectors"] * tables["spectrum"].sqrt()
+    return {"item_vectors": vectors, "item_prior": tables["item_prior"]}
 
 
 def item_weights(experiment: ExperimentConfig, tables: Params) -> Tensor:
@@ -137,6 +145,8 @@ def extend_tables(
     if experiment.model.name == "preference_mlp":
         index, weight = _tensors(features)
         rows = {**rows, "item_index": index, "item_weight": weight}
+    else:
+        rows = {**rows, "item_vectors": rows["item_vectors"] / tables["spectrum"].sqrt()}
     return {
         name: torch.cat([table, rows[name].to(table)]) if name in rows else table
         for name, table in tables.items()
@@ -145,15 +155,25 @@ def extend_tables(
 
 def extend_params(experiment: ExperimentConfig, meta_params: Params, num_added: int) -> Params:
     """Meta-parameters with nothing learned for new items where there is one an item."""
-    by_item = {"factorization": ("item_bias",), "preference_mlp": ("item_own",)}[
-        experiment.model.name
-    ]
+    by_item = ("item_own",) if experiment.model.name == "preference_mlp" else ()
     return {
         name: torch.cat([value, value.new_zeros(num_added, *value.shape[1:])])
         if name in by_item
         else value
         for name, value in meta_params.items()
     }
+
+
+def _factorization(
+    config: FactorizationConfig, start: Cooccurrence, *, num_event_types: int = 1
+) -> Factorization:
+    return Factorization(
+        start,
+        num_event_types=num_event_types,
+        regularisation=config.regularisation,
+        serving_dim=config.dim,
+        outer_loss=config.outer_loss,
+    )
 
 
 def _preference_mlp(

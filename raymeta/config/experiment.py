@@ -84,7 +84,11 @@ class FactorizationConfig(StrictModel):
     """Width of item vectors and of a user's context; a user's state is 4 x dim bytes."""
 
     regularisation: PositiveFloat = 3000.0
-    """Ridge of the co-occurrence start, in users: larger trusts rare pairs less."""
+    """Ridge of the co-occurrence start, in users, from where it is learned: larger trusts rare
+    pairs less."""
+
+    outer_loss: Literal["ndcg", "softmax"] = "ndcg"
+    """`ndcg`: soft nDCG@10 of the list. `softmax`: over all later items, its tail included."""
 
 
 class PreferenceMlpConfig(StrictModel):
@@ -94,7 +98,8 @@ class PreferenceMlpConfig(StrictModel):
     """The model's name."""
 
     feedback: Literal["implicit", "ratings"] = "implicit"
-    """`ratings`: predict an event's value. `implicit`: tell what was chosen from other items."""
+    """`implicit`: tell what was chosen from other items. `ratings`: predict an event's value; for
+    use as a library, since `raymeta train` judges a model by how it ranks."""
 
     baseline: Literal["item", "none"] = "item"
     """What is added for each item: its mean rating or log-popularity; `none`: the same for all."""
@@ -121,10 +126,10 @@ ModelConfig = Annotated[FactorizationConfig | PreferenceMlpConfig, Field(discrim
 class _InnerLoop(StrictModel):
     """What every algorithm of gradient steps has."""
 
-    inner_lr: PositiveFloat = 10.0
+    inner_lr: PositiveFloat = 0.5
     """Step size of the inner loop; the start value where it is learned."""
 
-    num_inner_steps: Annotated[int, Field(ge=0, le=100)] = 3
+    num_inner_steps: Annotated[int, Field(ge=0, le=100)] = 1
     """Gradient steps on a user's support."""
 
     max_inner_gradient_norm: PositiveFloat | None = None
@@ -262,10 +267,10 @@ class TrainingConfig(StrictModel):
     tasks_per_batch: PositiveInt = 64
     """Users an outer step, summed over workers."""
 
-    max_outer_steps: NonNegativeInt = 400
+    max_outer_steps: NonNegativeInt = 200
     """The run ends here if early stopping has not ended it."""
 
-    outer_lr: PositiveFloat = 0.01
+    outer_lr: PositiveFloat = 0.03
     """Step size of the outer Adam."""
 
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
@@ -302,7 +307,7 @@ class ExperimentConfig(StrictModel):
     model: ModelConfig = FactorizationConfig()
     """What is adapted."""
 
-    algorithm: AlgorithmConfig = AnilConfig()
+    algorithm: AlgorithmConfig = CaviaConfig()
     """How it is adapted."""
 
     training: TrainingConfig = TrainingConfig()

@@ -162,8 +162,16 @@ def load_sweep(
 def experiment_with(
     base: ExperimentConfig, values: dict[str, Any], *, source: str
 ) -> ExperimentConfig:
-    """`base` with `path -> value` replaced, validated as a file is."""
+    """`base` with `path -> value` replaced, validated as a file is.
+
+    What a named part (an algorithm, a model) has by default is left to its default, so that the
+    name can vary among parts that have other settings.
+    """
     merged = base.model_dump(mode="json")
+    for name, part in merged.items():
+        if isinstance(part, dict) and "name" in part:
+            chosen = getattr(base, name).model_dump(mode="json", exclude_defaults=True)
+            merged[name] = {"name": part["name"], **chosen}
     for path, value in values.items():
         if _is_section(merged, path):
             raise ConfigError(

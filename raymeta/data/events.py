@@ -154,3 +154,19 @@ def pad_items(
         value[mask] = np.nan_to_num(np.concatenate(values), nan=0.0)
         query["value"] = torch.from_numpy(value)
     return query
+
+
+def distinct_items(history: History, event_types: Sequence[int]) -> NDArray[np.int64]:
+    """The distinct catalogue items with an event of one of the types, ascending: what a user adds
+    to the tables that are counted on training users."""
+    counts = (history.item >= 0) & np.isin(history.event_type, event_types)
+    return np.unique(history.item[counts])
+
+
+def with_own_items(support: Examples, own: Sequence[NDArray[np.int64]]) -> Examples:
+    """`support` of training users, and the items that the model's tables count them with.
+
+    A model can so take a user out of what it is judged with; nobody else has these fields.
+    """
+    rows = pad_items(own)
+    return {**support, "own_item": rows["item"], "own_mask": rows["mask"]}

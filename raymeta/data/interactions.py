@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from raymeta.data.events import History
+from raymeta.data.events import History, distinct_items
 from raymeta.errors import DataError
 
 MAX_DENSE_ITEMS = 30_000
@@ -34,10 +34,7 @@ class InteractionMatrix:
         cls, histories: Sequence[History], *, num_items: int, positive_types: Sequence[int]
     ) -> "InteractionMatrix":
         """Collects the distinct catalogue items with a positive event, a row a history."""
-        rows = [
-            np.unique(h.item[(h.item >= 0) & np.isin(h.event_type, positive_types)])
-            for h in histories
-        ]
+        rows = [distinct_items(history, positive_types) for history in histories]
         return cls(indicator_rows(rows, num_items))
 
     @property

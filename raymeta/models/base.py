@@ -82,6 +82,19 @@ class ReadsFeatures(Protocol):
 
 
 @runtime_checkable
+class ServedSmaller(Protocol):
+    """A model that holds more for training than adapting a new user needs."""
+
+    def serving(self) -> TaskModel:
+        """The model that is served."""
+        ...
+
+    def serving_params(self, params: Params) -> Params:
+        """Parameters of this model, or a rule's numbers for them, as those of `serving`."""
+        ...
+
+
+@runtime_checkable
 class HasRows(Protocol):
     """A model whose support is rows that an encoder of the support set can read."""
 

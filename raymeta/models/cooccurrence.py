@@ -1,14 +1,13 @@
 """What training users bought together, in closed form: the start that meta-learning corrects.
 
-With X the `[U, I]` indicator matrix of training users, X = U s^(1/2) W' its singular value
+With X the `[U, I]` indicator matrix of training users and X = U s^(1/2) W' its singular value
 decomposition, the ridge regression of the items on one another is M = X' (X X' + r 1)^-1 X =
 W diag(s / (s + r)) W', the symmetric part of EASE (Steck, "Embarrassingly Shallow Autoencoders for
-Sparse Data", WWW 2019, eq. 8, before its division by each item's variance). Item vectors
-V = W diag(s / (s + r))^(1/2), cut to the D largest s, give <v_i, v_j> = M_ij in the rank D: one
-truncated SVD of X, and no `[I, I]` matrix.
+Sparse Data", WWW 2019, eq. 8, before its division by each item's variance). W and s do not depend
+on r, so that r can be learned, and the first D columns of W are the best of that width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,8 +15,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.linalg import svds
 
+from raymeta.types import Params
+
 # below this many users or items a dense decomposition is exact and just as fast
-_DENSE_LIMIT = 1500
+_DENSE_LIMIT = 2500
 
 
 @dataclass(frozen=True)
@@ -25,31 +26,56 @@ class Cooccurrence:
     """The start of `factorization`.
 
     Attributes:
-        item_vectors: `[I, D]` float32.
+        item_vectors: W, `[I, D]` float32, orthonormal columns, the largest s first.
+        spectrum: s, `[D]` float32, in users: how much of the log lies along each column.
         item_prior: `[I]` float32, log of the share of training users (smoothed by one) of an item:
             the distribution that answers for a user with no events.
+        log_total: `[]`, log of the counts' sum, so that exp(item_prior + log_total) are counts.
+        log_num_items: `[]`, log of I; it stays when items are added after training.
     """
 
     item_vectors: torch.Tensor
+    spectrum: torch.Tensor
     item_prior: torch.Tensor
+    log_total: torch.Tensor
+    log_num_items: torch.Tensor
+
+    def tables(self) -> Params:
+        """The fields by name: `Cooccurrence(**tables)` is the same start."""
+        return {
+            "item_vectors": self.item_vectors,
+            "spectrum": self.spectrum,
+            "item_prior": self.item_prior,
+            "log_total": self.log_total,
+            "log_num_items": self.log_num_items,
+        }
+
+    def cut(self, dim: int) -> "Cooccurrence":
+        """The same in the first `dim` columns."""
+        return replace(
+            self,
+            item_vectors=self.item_vectors[:, :dim].contiguous(),
+            spectrum=self.spectrum[:dim].contiguous(),
+        )
 
 
-def ridge_cooccurrence(
-    users_items: sparse.csr_array, *, dim: int, regularisation: float
-) -> Cooccurrence:
-    """Item vectors and prior of the matrix `[U, I]` (see the module's formula).
+def cooccurrence(users_items: sparse.csr_array, *, dim: int) -> Cooccurrence:
+    """The decomposition and the prior of the matrix `[U, I]` (see the module's formula).
 
     Args:
-        dim: D; columns beyond the rank of the matrix are zero.
-        regularisation: r, in users: larger trusts rare pairs less.
+        dim: D; less where the matrix has a lower rank.
     """
     spectrum, right = _truncated_svd(users_items, dim)
-    shrunk = spectrum / (spectrum + regularisation)
-    vectors = np.zeros((users_items.shape[1], dim), np.float32)
-    vectors[:, : len(spectrum)] = right * np.sqrt(shrunk)
     counts = np.asarray(users_items.sum(axis=0)).ravel() + 1.0
     prior = np.log(counts / counts.sum())
-    return Cooccurrence(torch.from_numpy(vectors), torch.from_numpy(prior.astype(np.float32)))
+    vectors = torch.from_numpy(np.ascontiguousarray(right, np.float32))
+    return Cooccurrence(
+        vectors,
+        torch.from_numpy(spectrum.astype(np.float32)),
+        torch.from_numpy(prior.astype(np.float32)),
+        torch.tensor(float(np.log(counts.sum()))),
+        torch.tensor(float(np.log(len(counts)))),
+    )
 
 
 def _truncated_svd(

@@ -1,89 +1,186 @@
-"""score(user, item j) = prior_j + <context of the user, vector of j>, on vectors that are kept.
+"""score(user, item j) = prior_j + <what the user's context says, vector of j>, on kept vectors.
 
 Item vectors and prior come from training users' co-occurrences (`cooccurrence`) and stay as they
-are; meta-learning corrects them by a few parameters and adapts the context. From a context of
-zero, one inner step of rate a moves it to a * sum_j w_j (v_j - E_p[v]): the neighbours of what the
-user has, less what everybody has. Further steps unlearn what the user's own events already explain.
+are; meta-learning sets a few numbers (how strongly the log is shrunk, and how a row of the support
+counts by event type, popularity, repetition, age and the size of the support), and each user adapts
+a context. From a context of zero, one inner step of rate a gives the neighbours of the user's items:
+
+    scores = prior + a W F W' sum_j w_j e_j,    F = diag(s / (s + r)) / mean_i (W F W')_ii
+
+so that a rate of 1 moves an item that the user has by about 1. Further steps are smaller for what
+the user's own events already explain.
+
+A training user is in the co-occurrences that it would be judged with: its neighbours look better
+than those of anybody else, and what is learned from it would not hold for a new user. Its task
+therefore carries the items that it was counted with (`own_item`), and they are taken out exactly.
+With y = W' x of its row x, and D = s + r, the ridge regression without it is
+
+    W (diag(s / D) - k (y / D) (y / D)') W',    k = r / (1 - y' (y / D))
+
+by the formula of Sherman and Morrison. It is exact as long as W spans the whole log, which is why
+training uses more columns than are served (`serving`).
 
 Shapes: S support rows, Q query rows, I items, C candidates, D width of an item vector.
 """
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from raymeta.models.base import masked_mean
 from raymeta.models.cooccurrence import Cooccurrence
+from raymeta.models.ranking_losses import soft_ndcg_loss
 from raymeta.types import Examples, Params
+
+# What is left of a direction that only this user spans; its square root has no derivative at 0.
+_MIN_REMAINDER = 1e-4
 
 
 class Factorization:
     """A model of one user's taste as a context vector.
 
     Args:
-        start: item vectors `[I, D]` and prior `[I]`, never trained.
+        start: item vectors `[I, D]`, spectrum `[D]` and prior `[I]`, never trained.
+        regularisation: start value of the ridge r, in users.
+        serving_dim: columns that are served; the rest is only there for training.
+        num_event_types: types of events that a support row can have.
+        outer_loss: `ndcg` (soft nDCG@10) or `softmax` (mean over the Q later items of -log softmax
+            among the items that are not in the support).
     """
 
-    adaptable = frozenset({"context", "prior_scale"})
+    adaptable = frozenset({"context"})
     head = frozenset({"context"})
 
-    def __init__(self, start: Cooccurrence) -> None:
-        self._vectors = start.item_vectors
-        self._prior = start.item_prior
-        centred = self._prior - self._prior.mean()
-        self._popularity = centred / centred.std().clamp(min=1e-6)
+    def __init__(
+        self,
+        start: Cooccurrence,
+        *,
+        regularisation: float,
+        serving_dim: int | None = None,
+        num_event_types: int = 1,
+        outer_loss: str = "ndcg",
+    ) -> None:
+        self._start, self._regularisation = start, regularisation
+        self._vectors, self._spectrum, self._prior = (
+            start.item_vectors,
+            start.spectrum,
+            start.item_prior,
+        )
+        self._dim = self._vectors.shape[1]
+        self._serving_dim = min(serving_dim or self._dim, self._dim)
+        self._num_event_types, self._outer_loss = num_event_types, outer_loss
+        self._popularity = self._prior + start.log_num_items  # log of its share to the mean share
 
     def init(self, generator: torch.Generator) -> Params:
         """The start: the co-occurrence model itself. Nothing is drawn."""
         del generator
         zero = self._prior.new_zeros(())
         return {
-            "context": self._vectors.new_zeros(self._vectors.shape[1]),
-            "prior_scale": zero + 1.0,
-            "item_bias": torch.zeros_like(self._prior),
-            "log_metric": self._vectors.new_zeros(self._vectors.shape[1]),
+            "context": self._vectors.new_zeros(self._dim),
+            "log_ridge": torch.log(zero + self._regularisation),
+            "log_gain": zero.clone(),
+            "size_exponent": zero.clone(),
             "popularity_weight": zero.clone(),
+            "type_weight": self._prior.new_zeros(self._num_event_types),
             "count_weight": zero.clone(),
             "age_weight": zero.clone(),
-            "size_exponent": zero.clone(),
         }
 
     def tables(self) -> Params:
-        return {"item_vectors": self._vectors, "item_prior": self._prior}
+        return self._start.tables()
+
+    def serving(self) -> "Factorization":
+        """The same model in the columns that are served."""
+        return Factorization(
+            self._start.cut(self._serving_dim),
+            regularisation=self._regularisation,
+            num_event_types=self._num_event_types,
+            outer_loss=self._outer_loss,
+        )
+
+    def serving_params(self, params: Params) -> Params:
+        """Parameters, or rates of parameters, of this model as those of `serving`."""
+        return {
+            name: value[: self._serving_dim].clone() if name == "context" else value
+            for name, value in params.items()
+        }
 
     def shared(self, params: Params) -> Params:
-        """Item vectors under the learned diagonal metric, `[I, D]`."""
-        return {"vectors": self._vectors * params["log_metric"].exp()}
+        """F^(1/2), `[D]`: how much of each column of the item vectors a user's context moves."""
+        kept = self._spectrum / (self._spectrum + params["log_ridge"].exp())
+        own_similarity = kept.sum() * (-self._start.log_num_items).exp()
+        return {"filter": (kept / own_similarity).sqrt()}
 
     def support_loss(self, params: Params, shared: Params, support: Examples) -> Tensor:
-        """- sum_j w_j log softmax(scores)_j / n^size_exponent over the S support rows.
+        """2 sum_j w_j log(1 + exp(-<context, v_j>)) n^-size_exponent over the S support rows.
 
-        w_j depends on the popularity of j, on how often it occurred and on its age.
+        v_j = F^(1/2) W_j; w_j depends on the type of the event, on the popularity of j, on how
+        often it occurred and on its age. The gradient at a context of zero is - sum_j w_j v_j.
         """
-        log_probability = self._logits(params, shared).log_softmax(0)[support["item"]]
+        moved = self._vectors[support["item"]] @ self._direction(params, shared, support)
         log_weight = (
-            params["popularity_weight"] * self._popularity[support["item"]]
+            params["log_gain"]
+            + params["type_weight"][support["event_type"]]
+            + params["popularity_weight"] * self._popularity[support["item"]]
             + params["count_weight"] * support["count"].clamp(min=1.0).log()
             - params["age_weight"] * torch.log1p(support["age_days"] / 7.0)
         )
         weights = torch.where(support["mask"], log_weight.exp(), 0.0)
         size = support["mask"].sum().clamp(min=1).to(weights.dtype)
-        return -(weights * log_probability).sum() * size ** (-params["size_exponent"])
+        return 2.0 * (weights * softplus(-moved)).sum() * size ** (-params["size_exponent"])
 
     def query_loss(
         self, params: Params, shared: Params, support: Examples, query: Examples
     ) -> Tensor:
-        """Mean over the Q later items of -log softmax, among the items not in the support."""
-        logits = self._logits(params, shared)
-        seen = torch.zeros_like(logits).index_add(
-            0, support["item"], support["mask"].to(logits.dtype)
+        """How far the list of items that are not in the support is from the later items."""
+        scores = self._prior_without(support) + self._vectors @ self._direction(
+            params, shared, support
         )
-        logits = logits - 1e4 * seen.clamp(max=1.0)
-        return -masked_mean(logits.log_softmax(0)[query["item"]], query["mask"])
+        hidden = _indicator(support["item"], support["mask"], scores)
+        if self._outer_loss == "ndcg":
+            relevant = _indicator(query["item"], query["mask"], scores)
+            return soft_ndcg_loss(scores, relevant, hidden)
+        log_probability = (scores - 1e4 * hidden).log_softmax(0)
+        return -masked_mean(log_probability[query["item"]], query["mask"])
 
     def score(self, params: Params, shared: Params, candidates: Tensor | None) -> Tensor:
-        scores = self._logits(params, shared)
-        return scores if candidates is None else scores[candidates]
+        direction = shared["filter"] * params["context"]
+        if candidates is None:
+            return self._prior + self._vectors @ direction
+        return self._prior[candidates] + self._vectors[candidates] @ direction
 
-    def _logits(self, params: Params, shared: Params) -> Tensor:
-        prior = params["prior_scale"] * self._prior + params["item_bias"]
-        return prior + shared["vectors"] @ params["context"]
+    def _direction(self, params: Params, shared: Params, support: Examples) -> Tensor:
+        """What the context adds to the scores, as a vector of the items' space, `[D]`."""
+        context = params["context"]
+        if "own_item" in support:
+            along, share = self._left_out(params, support)
+            context = context - share * along * (along @ context)
+        return shared["filter"] * context
+
+    def _left_out(self, params: Params, support: Examples) -> tuple[Tensor, Tensor]:
+        """z `[D]` and c with (1 - c z z')^2 = 1 - k z z', z = y / (s (s + r))^(1/2)."""
+        ridge = params["log_ridge"].exp()
+        row = _indicator(support["own_item"], support["own_mask"], self._prior)
+        coordinates = row @ self._vectors
+        damped = self._spectrum + ridge
+        along = coordinates / (self._spectrum * damped).sqrt()
+        length = along.square().sum()
+        unseen = (row.sum() - coordinates.square().sum()).clamp(min=0.0)  # outside the columns
+        leverage = (coordinates.square() / damped).sum() + unseen / ridge
+        remainder = 1.0 - ridge * length / (1.0 - leverage)
+        root = remainder.clamp(min=_MIN_REMAINDER).sqrt()
+        return along, (1.0 - root) / length.clamp(min=1e-12)
+
+    def _prior_without(self, support: Examples) -> Tensor:
+        """The prior with the user's own items counted once less."""
+        if "own_item" not in support:
+            return self._prior
+        row = _indicator(support["own_item"], support["own_mask"], self._prior)
+        counts = (self._prior + self._start.log_total).exp()
+        return self._prior + torch.log1p(-row / counts.clamp(min=2.0))
+
+
+def _indicator(items: Tensor, mask: Tensor, like: Tensor) -> Tensor:
+    """`[I]`, 1 at the items where `mask`, else 0; `[N]` indices may repeat."""
+    counts = torch.zeros_like(like).index_add(0, items, mask.to(like.dtype))
+    return counts.clamp(max=1.0)

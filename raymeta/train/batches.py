@@ -5,7 +5,13 @@ from numpy.typing import NDArray
 
 from raymeta.config.experiment import DataConfig
 from raymeta.data.episodes import cut, latest_values, num_units
-from raymeta.data.events import SupportView, pad_items, support_from_events
+from raymeta.data.events import (
+    SupportView,
+    distinct_items,
+    pad_items,
+    support_from_events,
+    with_own_items,
+)
 from raymeta.data.task_dataset import UserTasks
 from raymeta.seeding import numpy_generator
 from raymeta.types import TaskBatch
@@ -37,7 +43,7 @@ class EpisodeSampler:
 
     def batch(self, step: int) -> TaskBatch:
         """The tasks of one outer step; users come once an epoch."""
-        supports, queries, values = [], [], []
+        supports, queries, values, own = [], [], [], []
         for position in range(step * self._tasks, (step + 1) * self._tasks):
             epoch, place = divmod(position, len(self._users))
             history = self._users[int(self._order(epoch)[place])]
@@ -53,7 +59,9 @@ class EpisodeSampler:
             supports.append(support)
             queries.append(query)
             values.append(latest_values(history, query))
-        return TaskBatch(support_from_events(supports, self._view), pad_items(queries, values))
+            own.append(distinct_items(history, self._positive))
+        rows = with_own_items(support_from_events(supports, self._view), own)
+        return TaskBatch(rows, pad_items(queries, values))
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """The users of an epoch; kept, since a permutation of all users for each task adds up."""

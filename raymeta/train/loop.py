@@ -141,7 +141,7 @@ def _validation(
             continue  # no user of this worker counts at this size; the others' may
 
     def curve(params: Params) -> dict[int, float]:
-        scorer = AdaptedScorer(algorithm, params, view=split.view)
+        scorer = AdaptedScorer(*algorithm.served(params), view=split.view)
         scored = score_tasks(scorer, tasks, num_items=num_items).users
         by_size = scored.groupby("size")["ndcg_at_10"]
         total, count = by_size.sum(), by_size.count()

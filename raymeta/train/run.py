@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from raymeta.algorithms.base import MetaAlgorithm
 from raymeta.artifact import save_artifact
 from raymeta.config.build import build_algorithm
 from raymeta.config.experiment import ExperimentConfig
@@ -40,7 +41,7 @@ def train_in_process(
     """Trains and, on the first worker, writes the artifact to `out` if it is given."""
     worker = worker or Worker()
     split = load_task_split(data_dir, experiment.data, parts=("train", "validation"))
-    algorithm = build_algorithm(experiment, split)
+    algorithm: MetaAlgorithm = build_algorithm(experiment, split)
     params, position = train(
         experiment,
         split,
@@ -49,6 +50,7 @@ def train_in_process(
         checkpoints=checkpoints or NoCheckpoints(),
         worker=worker,
     )
+    algorithm, params = algorithm.served(params)
     path = None
     if out is not None and worker.rank == 0:
         path = save_artifact(

@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--algorithm", choices=sorted(ROWS), required=True)
     parser.add_argument("--shots", type=int, default=1)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1_000)
+    parser.add_argument("--steps", type=int, default=1_500)
     parser.add_argument("--tasks", type=int, default=8, help="tasks an outer step")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()

@@ -3,12 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from scipy import sparse
 
 from raymeta.algorithms import presets
 from raymeta.algorithms.gradient_based import GradientBased
 from raymeta.data.events import History, SupportView, pad_items, support_from_events
-from raymeta.models.cooccurrence import Cooccurrence, ridge_cooccurrence
+from raymeta.models.cooccurrence import Cooccurrence
 from raymeta.models.factorization import Factorization
 from raymeta.train.outer import mean_over_tasks
 from raymeta.types import Examples, MetaGradient, Params, TaskBatch
@@ -16,7 +15,6 @@ from raymeta.types import Examples, MetaGradient, Params, TaskBatch
 EXACT = [
     presets.maml,
     presets.anil,
-    presets.boil,
     presets.meta_sgd,
     presets.maml_plus_plus,
     presets.cavia,
@@ -29,7 +27,9 @@ def model() -> Factorization:
     generator = torch.Generator().manual_seed(1)
     vectors = torch.randn(NUM_ITEMS, DIM, generator=generator, dtype=torch.float64)
     prior = torch.randn(NUM_ITEMS, generator=generator, dtype=torch.float64).log_softmax(0)
-    return Factorization(Cooccurrence(vectors, prior))
+    spectrum = torch.tensor([5.0, 3.0, 2.0], dtype=torch.float64)
+    start = Cooccurrence(vectors, spectrum, prior, *torch.tensor([3.0, 2.0], dtype=torch.float64))
+    return Factorization(start, regularisation=1.0)
 
 
 def learner(preset) -> GradientBased:
@@ -97,12 +97,13 @@ def test_first_order_is_the_hand_derivation() -> None:
 
 
 def test_one_step_from_zero_is_the_closed_form() -> None:
-    """context = lr * sum_j (v_j - E_p[v]) with p the prior's softmax."""
+    """context = lr * sum_j v_j, v = F^(1/2) W."""
     algorithm = presets.anil(model(), inner_lr=0.3, num_inner_steps=1)
     params = algorithm.init(torch.Generator())
     tables = algorithm.tables()
-    vectors, p = tables["item_vectors"], tables["item_prior"].softmax(0)
-    expected = 0.3 * (vectors[[0, 2]].sum(0) - 2 * p @ vectors)
+    kept = tables["spectrum"] / (tables["spectrum"] + 1.0)
+    filtered = (kept / (kept.sum() / tables["log_num_items"].exp())).sqrt()
+    expected = 0.3 * (tables["item_vectors"] * filtered)[[0, 2]].sum(0)
     state = algorithm.adapt(params, support([[0, 2]]))
     torch.testing.assert_close(state["context"][0], expected, rtol=1e-12, atol=1e-12)
 
@@ -166,14 +167,3 @@ def test_two_workers_give_the_mean_that_one_with_both_shards_gives() -> None:
     assert found_loss == pytest.approx(loss, rel=1e-12)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-10, atol=1e-13)
-
-
-def test_the_start_is_the_ridge_regression_of_items() -> None:
-    rng = np.random.default_rng(0)
-    dense = (rng.random((9, 6)) < 0.5).astype(np.float32)
-    dense[:, 0] = 1.0
-    start = ridge_cooccurrence(sparse.csr_array(dense), dim=6, regularisation=2.0)
-    x = torch.from_numpy(dense).double()
-    expected = x.T @ torch.linalg.solve(x @ x.T + 2.0 * torch.eye(9, dtype=torch.float64), x)
-    vectors = start.item_vectors.double()
-    torch.testing.assert_close(vectors @ vectors.T, expected, rtol=1e-5, atol=1e-6)

@@ -88,7 +88,7 @@ def test_a_wrong_sweep_is_refused_before_any_trial(
 
 def test_a_trials_experiment_is_validated(tmp_path: Path) -> None:
     _, base = load_sweep(write(tmp_path))
-    assert experiment_with(base, {"algorithm.inner_lr": 0.5}, source="t").algorithm.inner_lr == 0.5
-    assert base.algorithm.inner_lr != 0.5
+    assert experiment_with(base, {"algorithm.inner_lr": 0.7}, source="t").algorithm.inner_lr == 0.7
+    assert base.algorithm.inner_lr != 0.7
     with pytest.raises(ConfigError, match="trial 3"):
         experiment_with(base, {"algorithm.inner_lr": -0.5}, source="trial 3")
