@@ -3,7 +3,7 @@
 Item vectors and prior come from training users' co-occurrences (`cooccurrence`) and stay as they
 are; meta-learning sets a few numbers (how strongly the log is shrunk, and how a row of the support
 counts by event type, popularity, repetition, age and the size of the support), and each user adapts
-a context. From a context of zero, one inner step of rate a gives the neighbours of the user's items:
+a context. From a context of zero, a step of rate a gives the neighbours of what the user has:
 
     scores = prior + a W F W' sum_j w_j e_j,    F = diag(s / (s + r)) / mean_i (W F W')_ii
 
