@@ -208,10 +208,17 @@ _MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _migrate_from
 
 
 def _create_file(path: Path) -> None:
-    """Makes the file before SQLite does, so that none but the owner can read who bought what."""
+    """Makes the file before SQLite does, so that none but the owner can read who bought what.
+
+    A file that is there must not be opened: to close it again would drop this process's locks on
+    it, those of its other connections too, and a process that then closes its own would take itself
+    for the last and remove the write-ahead log that the others go on writing to.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if not path.exists():
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except OSError as error:
         raise StoreError(
             f"The event store {path} cannot be made: {error.strerror or error}.",

@@ -53,6 +53,34 @@ def test_two_openings_of_one_file_see_each_others_events(tmp_path: Path) -> None
     other.close()
 
 
+def test_a_process_that_closes_the_file_leaves_the_others_their_log(tmp_path: Path) -> None:
+    """Locks on a file belong to a process: opening and closing it anew must not drop them, or the
+    process that closes it next believes to be the last and removes the log of the others."""
+    store = open_store(tmp_path)
+    append(store, "u", event("1"))
+    open_store(tmp_path).close()  # a further connection of this process
+    script = f"""
+import asyncio
+from pathlib import Path
+from raymeta.serve.user_events.base import Retention
+from raymeta.serve.user_events.sqlite import open_sqlite
+store = open_sqlite(Path({str(tmp_path)!r}) / "events.sqlite", retention=Retention(events=5))
+print(asyncio.run(store.version("t", "u")).number)
+store.close()
+"""
+
+    def other_process() -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        )
+        return done.stdout.strip()
+
+    assert other_process() == "1"
+    append(store, "u", event("2"))
+    assert other_process() == "2"
+    store.close()
+
+
 def test_a_process_killed_after_the_answer_loses_nothing(tmp_path: Path) -> None:
     script = f"""
 import asyncio, os, signal
