@@ -5,7 +5,7 @@ function of the events themselves: it does not depend on the order they arrived 
 clock, or on who else is in the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -80,10 +80,11 @@ def support_from_events(histories: Sequence[History], view: SupportView) -> Exam
     last counted event, so the wall clock has no part in it.
 
     Returns:
-        `Examples` with `[T, S]` fields (see `raymeta.types`); S is the longest support, at least 1.
+        `Examples` with `[T, S]` fields (see `raymeta.types`); S holds the longest support
+        (`padded_width`).
     """
     columns = [_support_rows(history, view) for history in histories]
-    width = max([1, *(len(c["item"]) for c in columns)])
+    width = padded_width(len(column["item"]) for column in columns)
     support: Examples = {}
     for name, dtype in _SUPPORT_DTYPES.items():
         padded: NDArray[Any] = np.zeros((len(columns), width), dtype)
@@ -130,14 +131,23 @@ def _support_rows(history: History, view: SupportView) -> dict[str, NDArray[np.g
     }
 
 
+def padded_width(lengths: Iterable[int]) -> int:
+    """The power of two that holds the longest row, at least 1.
+
+    Batches so come in a few shapes and not in one each: what is worked out once a shape (the form
+    that an inner loop runs in, compiled code) is worked out a few times, and is kept a few times.
+    """
+    return 1 << max(0, max(lengths, default=1) - 1).bit_length()
+
+
 def pad_items(
     items: Sequence[NDArray[np.int64]], values: Sequence[NDArray[np.float32]] | None = None
 ) -> Examples:
-    """Pads lists of catalogue indices to `item` and `mask`, both `[T, Q]` with Q at least 1.
+    """Pads lists of catalogue indices to `item` and `mask`, both `[T, Q]` (`padded_width`).
 
     With `values` (ratings, say; NaN where unknown) also `value` `[T, Q]`, 0 where unknown.
     """
-    width = max([1, *map(len, items)])
+    width = padded_width(map(len, items))
     item = np.zeros((len(items), width), np.int64)
     mask = np.zeros((len(items), width), np.bool_)
     for row, indices in enumerate(items):

@@ -61,11 +61,8 @@ class Factorization:
         outer_loss: str = "ndcg",
     ) -> None:
         self._start, self._regularisation = start, regularisation
-        self._vectors, self._spectrum, self._prior = (
-            start.item_vectors,
-            start.spectrum,
-            start.item_prior,
-        )
+        self._vectors, self._spectrum = start.item_vectors, start.spectrum
+        self._prior = start.item_prior
         self._dim = self._vectors.shape[1]
         self._serving_dim = min(serving_dim or self._dim, self._dim)
         self._num_event_types, self._outer_loss = num_event_types, outer_loss
