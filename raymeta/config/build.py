@@ -115,7 +115,7 @@ def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
     """
     if experiment.model.name == "preference_mlp":
         return {"item_baseline": tables["item_baseline"]}
-    vectors = tables["item_vectors"] * tables["spectrum"].sqrt()
+    vectors = tables["item_vectors"] * Cooccurrence(**tables).column_spectrum.sqrt()
     return {"item_vectors": vectors, "item_prior": tables["item_prior"]}
 
 
@@ -146,7 +146,8 @@ def extend_tables(
         index, weight = _tensors(features)
         rows = {**rows, "item_index": index, "item_weight": weight}
     else:
-        rows = {**rows, "item_vectors": rows["item_vectors"] / tables["spectrum"].sqrt()}
+        scale = Cooccurrence(**tables).column_spectrum.sqrt()
+        rows = {**rows, "item_vectors": rows["item_vectors"] / scale}
     return {
         name: torch.cat([table, rows[name].to(table)]) if name in rows else table
         for name, table in tables.items()

@@ -27,7 +27,8 @@ class Cooccurrence:
 
     Attributes:
         item_vectors: W, `[I, D]` float32, orthonormal columns, the largest s first.
-        spectrum: s, `[D]` float32, in users: how much of the log lies along each column.
+        spectrum: s, `[R]` float32, R >= D, in users: how much of the log lies along each column,
+            then along those that were found and cut off.
         item_prior: `[I]` float32, log of the share of training users (smoothed by one) of an item:
             the distribution that answers for a user with no events.
         log_total: `[]`, log of the counts' sum, so that exp(item_prior + log_total) are counts.
@@ -51,12 +52,13 @@ class Cooccurrence:
         }
 
     def cut(self, dim: int) -> "Cooccurrence":
-        """The same in the first `dim` columns."""
-        return replace(
-            self,
-            item_vectors=self.item_vectors[:, :dim].contiguous(),
-            spectrum=self.spectrum[:dim].contiguous(),
-        )
+        """The same in the first `dim` columns; the spectrum stays whole, since it sets a scale."""
+        return replace(self, item_vectors=self.item_vectors[:, :dim].contiguous())
+
+    @property
+    def column_spectrum(self) -> torch.Tensor:
+        """s of the columns of `item_vectors`, `[D]`."""
+        return self.spectrum[: self.item_vectors.shape[1]]
 
 
 def cooccurrence(users_items: sparse.csr_array, *, dim: int) -> Cooccurrence:

@@ -5,10 +5,10 @@ are; meta-learning sets a few numbers (how strongly the log is shrunk, and how a
 counts by event type, popularity, repetition, age and the size of the support), and each user adapts
 a context. From a context of zero, a step of rate a gives the neighbours of what the user has:
 
-    scores = prior + a W F W' sum_j w_j e_j,    F = diag(s / (s + r)) / mean_i (W F W')_ii
+    scores = prior + a W F W' sum_j w_j e_j,    F = diag(s / (s + r)) I / sum_d s_d / (s_d + r)
 
-so that a rate of 1 moves an item that the user has by about 1. Further steps are smaller for what
-the user's own events already explain.
+so that a rate of 1 moves an item that the user has by about 1 (on average over items, W F W' has 1
+on its diagonal). Further steps are smaller for what the user's own events already explain.
 
 A training user is in the co-occurrences that it would be judged with: its neighbours look better
 than those of anybody else, and what is learned from it would not hold for a new user. Its task
@@ -40,7 +40,7 @@ class Factorization:
     """A model of one user's taste as a context vector.
 
     Args:
-        start: item vectors `[I, D]`, spectrum `[D]` and prior `[I]`, never trained.
+        start: item vectors `[I, D]`, spectrum and prior `[I]`, never trained.
         regularisation: start value of the ridge r, in users.
         serving_dim: columns that are served; the rest is only there for training.
         num_event_types: types of events that a support row can have.
@@ -61,7 +61,7 @@ class Factorization:
         outer_loss: str = "ndcg",
     ) -> None:
         self._start, self._regularisation = start, regularisation
-        self._vectors, self._spectrum = start.item_vectors, start.spectrum
+        self._vectors, self._spectrum = start.item_vectors, start.column_spectrum
         self._prior = start.item_prior
         self._dim = self._vectors.shape[1]
         self._serving_dim = min(serving_dim or self._dim, self._dim)
@@ -103,9 +103,15 @@ class Factorization:
         }
 
     def shared(self, params: Params) -> Params:
-        """F^(1/2), `[D]`: how much of each column of the item vectors a user's context moves."""
-        kept = self._spectrum / (self._spectrum + params["log_ridge"].exp())
-        own_similarity = kept.sum() * (-self._start.log_num_items).exp()
+        """F^(1/2), `[D]`: how much of each column of the item vectors a user's context moves.
+
+        The sum in F is over the whole spectrum, so that what was learned with many columns moves
+        scores as far with the few that are served.
+        """
+        ridge = params["log_ridge"].exp()
+        kept = self._spectrum / (self._spectrum + ridge)
+        everything = (self._start.spectrum / (self._start.spectrum + ridge)).sum()
+        own_similarity = everything * (-self._start.log_num_items).exp()
         return {"filter": (kept / own_similarity).sqrt()}
 
     def support_loss(self, params: Params, shared: Params, support: Examples) -> Tensor:

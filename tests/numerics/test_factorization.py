@@ -29,7 +29,7 @@ def model_of(matrix: np.ndarray, **options: object) -> Factorization:
     exact = Cooccurrence(**{name: t.double() for name, t in start.tables().items()})
     # the tables are float32, exact to its rounding only
     dense = torch.from_numpy(matrix)
-    spectrum, vectors = torch.linalg.eigh(dense.T @ dense)
+    spectrum, vectors = (part.flip(-1) for part in torch.linalg.eigh(dense.T @ dense))
     kept = spectrum > 1e-9
     exact = replace(exact, item_vectors=vectors[:, kept], spectrum=spectrum[kept])
     return Factorization(exact, regularisation=RIDGE, **options)
@@ -98,6 +98,15 @@ def test_serving_keeps_the_first_columns_and_gives_their_scores() -> None:
     assert served.score(params, state).shape == (1, ITEMS)
     again, same = served.served(params)
     torch.testing.assert_close(again.adapt(same, rows)["context"], state["context"])
+
+
+def test_a_step_moves_the_served_columns_as_far_as_it_moved_them_in_training() -> None:
+    learner = presets.cavia(model_of(log(), serving_dim=4), inner_lr=0.5, num_inner_steps=1)
+    params = learner.init(torch.Generator())
+    served, served_params = learner.served(params)
+    rows = support([[0, 3, 5]])
+    context = served.adapt(served_params, rows)["context"]
+    torch.testing.assert_close(context, learner.adapt(params, rows)["context"][:, :4])
 
 
 def test_the_soft_loss_is_its_formula_item_by_item() -> None:
