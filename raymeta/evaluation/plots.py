@@ -24,6 +24,10 @@ _STYLES: dict[str, dict[str, Any]] = {
 }
 _LABEL_GAP = 0.045
 """Least distance between two labels, as a share of the axis."""
+_WHY_IT_FALLS = (
+    "What a user has is no longer recommended, and what is left is harder to find: lines may fall "
+    "with more events. The gain over the others is what counts."
+)
 _DODGE = 0.1
 """Distance between the marks of two methods at one support size."""
 
@@ -37,6 +41,8 @@ def draw_curve(result: Summary, path: Path, *, metric: str = "ndcg_at_10") -> No
     """
     names = [name for name in LABELS if name in _STYLES and name in result["methods"]]
     rivals = [name for name in names if name in result["differences"]]
+    if not any(result["support_sizes"]):
+        rivals = []  # without an event all but a random ranking are the same
     width = 14.0 if rivals else 9.0
     figure = Figure(figsize=(width, 5.2), dpi=144, layout="constrained")
     if rivals:
@@ -45,6 +51,8 @@ def draw_curve(result: Summary, path: Path, *, metric: str = "ndcg_at_10") -> No
     else:
         axes = figure.add_subplot()
     _draw_means(axes, result, names, metric)
+    if not result.get("protocol", {}).get("repeat", False):
+        figure.supxlabel(_WHY_IT_FALLS, x=0.01, ha="left", fontsize=9, color="#5a6069")
     figure.savefig(path)
 
 
@@ -68,16 +76,16 @@ def _draw_means(axes: Axes, result: Summary, names: Sequence[str], metric: str) 
 
 def _draw_differences(axes: Axes, result: Summary, rivals: Sequence[str], metric: str) -> None:
     """Ours less each rival with its paired interval, side by side at each support size."""
-    sizes = result["support_sizes"]
+    known = [(x, size) for x, size in enumerate(result["support_sizes"]) if size > 0]
     axes.axhline(0.0, color="#444a52", linewidth=1.0)
     for position, name in enumerate(rivals):
-        spans = [result["differences"][name][str(size)][metric] for size in sizes]
+        spans = [result["differences"][name][str(size)][metric] for _, size in known]
         means = np.array([span["mean"] for span in spans])
         low, high = (np.array([span[end] for span in spans]) for end in ("low", "high"))
         shift = _DODGE * (position - (len(rivals) - 1) / 2)
         style = _STYLES[name]
         axes.errorbar(
-            np.arange(len(sizes)) + shift,
+            np.array([x for x, _ in known]) + shift,
             means,
             # rounding may put an end of a zero-width interval on the wrong side of its mean
             yerr=np.clip([means - low, high - means], 0.0, None),
@@ -90,8 +98,10 @@ def _draw_differences(axes: Axes, result: Summary, rivals: Sequence[str], metric
         )
     title = f"{_metric_label(metric)} of {LABELS[OURS]} less the others (95%, paired by user)"
     _dress(axes, result, title)
-    axes.set_xlim(-0.5, len(sizes) - 0.5)
-    axes.legend(frameon=False, fontsize=8.5, loc="upper left")
+    axes.set_xlim(min(x for x, _ in known) - 0.5, max(x for x, _ in known) + 0.5)
+    axes.legend(
+        frameon=False, fontsize=8.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.11)
+    )
 
 
 def _dress(axes: Axes, result: Summary, title: str) -> None:
