@@ -1,7 +1,8 @@
 """What training hands to serving: a folder of weights, catalogue and settings; nothing runs.
 
-`manifest.json` is written last and holds the sha256 of every other file; loading checks each and
-executes nothing (safetensors, Parquet and JSON only).
+`manifest.json` is written last and holds the sha256 of every other file, and of itself as canonical
+JSON without that entry; loading checks each and executes nothing (safetensors, Parquet and JSON
+only).
 """
 
 import hashlib
@@ -35,7 +36,7 @@ from raymeta.errors import ArtifactError, ConfigError, SchemaError
 from raymeta.models.item_encoder import MIN_ITEMS, ItemEncoder
 from raymeta.types import Params
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 META_PARAMS = "meta_params.safetensors"
 TABLES = "tables.safetensors"
@@ -43,6 +44,7 @@ ITEMS = "vocab/items.parquet"
 ITEM_FEATURES = "vocab/item_features.parquet"
 USER_FEATURES = "vocab/user_features.parquet"
 ITEM_ENCODER = "item_encoder.safetensors"
+_OWN_DIGEST = "manifest_sha256"
 _PACKAGES = ("raymeta", "torch", "ray", "numpy")
 
 
@@ -185,6 +187,7 @@ def save_artifact(
         "packages": {name: _version(name) for name in _PACKAGES},
         "files": {name: _sha256(building / name) for name in written},
     }
+    manifest[_OWN_DIGEST] = _manifest_sha256(manifest)
     (building / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True))
     if path.exists():
         shutil.rmtree(path)
@@ -301,7 +304,21 @@ def _read_manifest(path: Path) -> tuple[str, dict[str, Any]]:
             f"Artifact {path} has schema version {version!r}; this release reads {SCHEMA_VERSION}.",
             remedy="Serve it with the release that trained it, or train anew.",
         )
+    if manifest.get(_OWN_DIGEST) != _manifest_sha256(manifest):
+        raise ArtifactError(
+            f"{path / MANIFEST} was altered or cut short: its contents are not those that its "
+            f"{_OWN_DIGEST} was taken of.",
+            remedy="Copy the artifact again, or train anew: settings are fixed by training.",
+        )
     return text, manifest
+
+
+def _manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    """Of the manifest without this digest, as JSON with sorted keys and no spaces."""
+    rest = {key: value for key, value in manifest.items() if key != _OWN_DIGEST}
+    as_read = json.loads(json.dumps(rest))  # keys are text, which sorts unlike numbers
+    canonical = json.dumps(as_read, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -1,5 +1,6 @@
 """A run that stops and goes on ends where an undisturbed one ends; artifacts are checked."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,17 @@ def test_an_artifact_that_was_edited_is_refused(tmp_path: Path, name: str) -> No
     content[-1] ^= 1
     (path / name).write_bytes(content)
     with pytest.raises(ArtifactError, match="altered or cut short"):
+        load_artifact(path)
+
+
+def test_an_artifact_whose_manifest_was_edited_is_refused(tmp_path: Path) -> None:
+    path = tiny_artifact(tmp_path / "artifact")
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    load_artifact(path)  # laid out anew, it says the same
+    manifest["view"]["max_events"] += 1
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ArtifactError, match=r"manifest.json was altered or cut short"):
         load_artifact(path)
 
 
