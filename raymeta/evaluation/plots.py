@@ -28,6 +28,8 @@ _WHY_IT_FALLS = (
     "What a user has is no longer recommended, and what is left is harder to find: lines may fall "
     "with more events. The gain over the others is what counts."
 )
+_LEGEND_SHARE = 0.3
+"""Room above the differences for their legend, as a share of their axis."""
 _DODGE = 0.1
 """Distance between the marks of two methods at one support size."""
 
@@ -99,9 +101,9 @@ def _draw_differences(axes: Axes, result: Summary, rivals: Sequence[str], metric
     title = f"{_metric_label(metric)} of {LABELS[OURS]} less the others (95%, paired by user)"
     _dress(axes, result, title)
     axes.set_xlim(min(x for x, _ in known) - 0.5, max(x for x, _ in known) + 0.5)
-    axes.legend(
-        frameon=False, fontsize=8.5, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.11)
-    )
+    bottom, top = axes.get_ylim()
+    axes.set_ylim(bottom, top + _LEGEND_SHARE * (top - bottom))
+    axes.legend(frameon=False, fontsize=8.5, ncols=2, loc="upper left")
 
 
 def _dress(axes: Axes, result: Summary, title: str) -> None:
@@ -132,6 +134,7 @@ def _label_ends(axes: Axes, ends: dict[str, float], *, x: int) -> None:
             annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-",
+                "relpos": (0.0, 0.5),  # to the label's left end, not under its neighbour
                 "color": _STYLES[name]["color"],
                 "linewidth": 0.6,
                 "alpha": 0.6,
