@@ -83,18 +83,19 @@ def support_from_events(histories: Sequence[History], view: SupportView) -> Exam
         `Examples` with `[T, S]` fields (see `raymeta.types`); S holds the longest support
         (`padded_width`).
     """
-    columns = [_support_rows(history, view) for history in histories]
-    width = padded_width(len(column["item"]) for column in columns)
+    rows = _support_rows(histories, view)
+    num_rows = np.bincount(rows.user, minlength=len(histories))
+    column = np.arange(len(rows.user)) - np.repeat(np.cumsum(num_rows) - num_rows, num_rows)
+    shape = (len(histories), padded_width(num_rows.tolist()))
     support: Examples = {}
     for name, dtype in _SUPPORT_DTYPES.items():
-        padded: NDArray[Any] = np.zeros((len(columns), width), dtype)
-        for row, column in enumerate(columns):
-            padded[row, : len(column[name])] = column[name]
+        padded: NDArray[Any] = np.zeros(shape, dtype)
+        padded[rows.user, column] = getattr(rows, name)
         support[name] = torch.from_numpy(padded)
     if view.unknown_user is not None:
-        rows = [history.features or view.unknown_user for history in histories]
-        support["user_index"] = torch.from_numpy(np.stack([row.index for row in rows]))
-        support["user_weight"] = torch.from_numpy(np.stack([row.weight for row in rows]))
+        features = [history.features or view.unknown_user for history in histories]
+        support["user_index"] = torch.from_numpy(np.stack([row.index for row in features]))
+        support["user_weight"] = torch.from_numpy(np.stack([row.weight for row in features]))
     return support
 
 
@@ -108,27 +109,56 @@ _SUPPORT_DTYPES = {
 }
 
 
-def _support_rows(history: History, view: SupportView) -> dict[str, NDArray[np.generic]]:
-    known = history.where((history.item >= 0) & np.isin(history.event_type, view.event_types))
-    order = np.lexsort((known.event_type, known.item, known.timestamp_ms))[-view.max_events :]
-    events = known.where(order)
-    if len(events) == 0:
-        return {name: np.empty(0, dtype) for name, dtype in _SUPPORT_DTYPES.items()}
-    pair = events.item * (int(events.event_type.max()) + 1) + events.event_type
-    # reversed, so that the first occurrence that np.unique reports is the latest event of a pair
-    _, from_end, count = np.unique(pair[::-1], return_index=True, return_counts=True)
-    by_time = np.argsort(-from_end)
-    latest = len(pair) - 1 - from_end[by_time]
-    rows = events.where(latest)
-    age_ms = int(events.timestamp_ms[-1]) - rows.timestamp_ms
-    return {
-        "item": rows.item,
-        "event_type": rows.event_type,
-        "count": count[by_time].astype(np.float32),
-        "value": np.nan_to_num(rows.value, nan=0.0),
-        "age_days": (age_ms / MS_PER_DAY).astype(np.float32),
-        "mask": np.ones(len(rows), np.bool_),
-    }
+@dataclass(frozen=True)
+class _Rows:
+    """Support rows of a batch of users, each `[R]`, by (user, time of the latest event)."""
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    event_type: NDArray[np.int64]
+    count: NDArray[np.int64]
+    value: NDArray[np.float32]
+    age_days: NDArray[np.float64]
+    mask: bool = True
+
+
+def _support_rows(histories: Sequence[History], view: SupportView) -> _Rows:
+    """All users in one pass: a pass for each would cost more than adapting does."""
+    item, event_type, time, value = (
+        np.concatenate([getattr(history, name) for history in histories])
+        for name in ("item", "event_type", "timestamp_ms", "value")
+    )
+    user = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+    of_type = np.zeros(len(user), np.bool_)
+    for counted in view.event_types:
+        of_type |= event_type == counted
+    kept = np.flatnonzero((item >= 0) & of_type)
+    ordered = kept[np.lexsort((event_type[kept], item[kept], time[kept], user[kept]))]
+    last_of_user = np.cumsum(np.bincount(user[kept], minlength=len(histories))) - 1
+    from_end = last_of_user[user[ordered]] - np.arange(len(ordered))
+    order = ordered[from_end < view.max_events]
+    pair = item * (event_type.max(initial=0) + 1) + event_type
+    latest, count = _latest_of_each((user * (pair.max(initial=0) + 1) + pair)[order])
+    rows = order[latest]
+    last_ms = time[ordered[last_of_user[user[rows]]]]
+    return _Rows(
+        user=user[rows],
+        item=item[rows],
+        event_type=event_type[rows],
+        count=count,
+        value=np.nan_to_num(value[rows], nan=0.0),
+        age_days=(last_ms - time[rows]) / MS_PER_DAY,
+    )
+
+
+def _latest_of_each(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where each value stands last, ascending, and how often it occurs."""
+    by_key = np.argsort(key, kind="stable")
+    in_order = key[by_key]
+    ends = np.append(np.flatnonzero(in_order[1:] != in_order[:-1]), len(key) - 1)[: len(key)]
+    latest, count = by_key[ends], np.diff(ends, prepend=-1)
+    by_time = np.argsort(latest)
+    return latest[by_time], count[by_time]
 
 
 def padded_width(lengths: Iterable[int]) -> int:
