@@ -158,7 +158,7 @@ def test_another_schema_version_is_refused(kind: str, servers: Servers) -> None:
         if kind == "redis":
             store._client.set("newer:schema", SCHEMA_VERSION + 1)  # type: ignore[attr-defined]
         else:
-            writing: Any = store._writing  # type: ignore[attr-defined]
+            writing: Any = store._writer._connection  # type: ignore[attr-defined]
             writing.raw.execute("UPDATE schema_version SET version = version + 1")
     with pytest.raises(StoreError, match=f"version {SCHEMA_VERSION + 1}"):
         server.open("newer", retention=RETENTION)

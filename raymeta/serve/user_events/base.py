@@ -12,7 +12,7 @@ event ids that were taken, so that no event of before can come back late.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -277,6 +277,25 @@ class EventStore(Protocol):
 
         Raises:
             ConflictError: an event id or the key was used before with another content.
+        """
+        ...
+
+    async def append_and_read(
+        self,
+        tenant: str,
+        user_id: str,
+        events: Sequence[StoredEvent],
+        *,
+        received_ms: int,
+        key: IdempotencyKey | None = None,
+        ahead: Callable[[UserRecord], None] | None = None,
+    ) -> tuple[AppendResult, UserRecord]:
+        """`append`, and the user as it stands then, seen in the same transaction.
+
+        A store that has the record while it waits for its disk calls `ahead` with it, in the
+        caller's event loop, so that the wait can be used. Such a record is not durable yet and may
+        never be: nothing that is made of it may leave the process before this returns, and only
+        where it is the very object that is returned. It may be called several times.
         """
         ...
 

@@ -1,8 +1,7 @@
-"""An event store on a database: one thread that writes, a few that read, and group commit.
+"""An event store on a database: one thread that writes (`writer`), and a few that read.
 
-A commit costs one flush of the disk, so changes that arrive while one is flushing are taken
-together into the next transaction: a lone change never waits for company. Leaves the statements to
-`sql_changes` and `sql_reads`, and what is particular to a database to a `Database`.
+Leaves the statements to `sql_changes` and `sql_reads`, and what is particular to a database to a
+`Database`.
 """
 
 import asyncio
@@ -11,12 +10,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
-from raymeta.errors import RaymetaError, StoreError
+from raymeta.errors import StoreError
 from raymeta.serve.user_events import sql_changes, sql_reads
 from raymeta.serve.user_events.base import (
     AppendResult,
@@ -29,64 +26,11 @@ from raymeta.serve.user_events.base import (
     UserRecord,
     UserVersion,
 )
+from raymeta.serve.user_events.database import Connection, Database
 from raymeta.serve.user_events.sql_rows import Session
-
-MAX_GROUP = 256
-"""Changes in one transaction at most: keeps the others' wait for the lock short."""
+from raymeta.serve.user_events.writer import Writer
 
 ResultT = TypeVar("ResultT")
-
-
-class Connection(Protocol):
-    """One connection, used by one thread at a time."""
-
-    def writing(self) -> AbstractContextManager[Session]:
-        """A transaction that is durable when the block has ended."""
-        ...
-
-    def reading(self) -> AbstractContextManager[Session]:
-        """A transaction that sees one moment."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class Database(Protocol):
-    """What the engine must know of a database."""
-
-    @property
-    def durable(self) -> bool:
-        """Whether what was committed outlives a crash."""
-        ...
-
-    @property
-    def num_readers(self) -> int:
-        """Threads that read at once."""
-        ...
-
-    @property
-    def answer_timeout_s(self) -> float | None:
-        """How long a caller waits for work that was begun; None where the database bounds it."""
-        ...
-
-    def connect(self) -> Connection:
-        """Opens a connection, and makes or migrates the schema where that is needed."""
-        ...
-
-    def breaks_connection(self, error: BaseException) -> bool:
-        """Whether the connection that gave this error is of no further use."""
-        ...
-
-    def explain(self, error: BaseException) -> RaymetaError:
-        """The error as a caller may see it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    order: tuple[str, str]
-    apply: Callable[[Session], Any]
-    answer: Future[Any]
 
 
 class SqlEventStore:
@@ -113,12 +57,9 @@ class SqlEventStore:
         self._now_ms = now_ms
         self._closed = False
         self._closing = threading.Lock()
-        self._writing: Connection | None = database.connect()
+        self._writer = Writer(database)
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._idle.put(database.connect())
-        self._pending: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
-        self._writer = threading.Thread(target=self._write, name="event-writer", daemon=True)
-        self._writer.start()
         self._readers = ThreadPoolExecutor(database.num_readers, thread_name_prefix="event-reader")
 
     @property
@@ -138,6 +79,25 @@ class SqlEventStore:
         return await self._change(
             tenant, user_id, lambda session: sql_changes.append(session, request, **self._terms())
         )
+
+    async def append_and_read(
+        self,
+        tenant: str,
+        user_id: str,
+        events: Sequence[StoredEvent],
+        *,
+        received_ms: int,
+        key: IdempotencyKey | None = None,
+        ahead: Callable[[UserRecord], None] | None = None,
+    ) -> tuple[AppendResult, UserRecord]:
+        request = sql_changes.Append(tenant, user_id, tuple(events), received_ms, key)
+
+        def apply(session: Session) -> tuple[AppendResult, UserRecord]:
+            result = sql_changes.append(session, request, **self._terms())
+            return result, sql_reads.read(session, tenant, user_id, **self._terms())
+
+        tell = None if ahead is None else lambda found: ahead(found[1])
+        return await self._change(tenant, user_id, apply, ahead=tell)
 
     async def put_features(
         self, tenant: str, user_id: str, features: Mapping[str, Any], *, replace: bool
@@ -203,11 +163,8 @@ class SqlEventStore:
             if self._closed:
                 return
             self._closed = True
-            self._pending.put(None)
-        self._writer.join()
+        self._writer.close()
         self._readers.shutdown()
-        if self._writing is not None:
-            self._writing.close()
         with contextlib.suppress(queue.Empty):
             while True:
                 self._idle.get_nowait().close()
@@ -215,75 +172,29 @@ class SqlEventStore:
     def _terms(self) -> dict[str, Any]:
         return {"retention": self._retention, "now_ms": self._now_ms()}
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise StoreError("The event store is closed.", remedy="Open a new one.")
-
-    # --- changes, in the writer's thread
-
     async def _change(
-        self, tenant: str, user_id: str, apply: Callable[[Session], ResultT]
+        self,
+        tenant: str,
+        user_id: str,
+        apply: Callable[[Session], ResultT],
+        *,
+        ahead: Callable[[ResultT], None] | None = None,
     ) -> ResultT:
-        answer: Future[ResultT] = Future()
-        with self._closing:
-            self._require_open()
-            self._pending.put(_Change((tenant, user_id), apply, answer))
-        return await self._in_time(answer)
-
-    def _write(self) -> None:
-        while (first := self._pending.get()) is not None:
-            group = [first]
-            with contextlib.suppress(queue.Empty):
-                while len(group) < MAX_GROUP:
-                    change = self._pending.get_nowait()
-                    if change is None:
-                        self._pending.put(None)
-                        break
-                    group.append(change)
-            # by user (stable, so a user's changes stay in order): processes that lock the rows of
-            # several users must lock them in one order, or each waits for the other
-            group.sort(key=lambda change: change.order)
-            self._commit([c for c in group if c.answer.set_running_or_notify_cancel()])
-
-    def _commit(self, group: Sequence[_Change]) -> None:
-        if not group:
-            return
-        try:
-            with self._writer_connection().writing() as session:
-                results = [change.apply(session) for change in group]
-        except Exception as error:
-            self._drop_writer_if_broken(error)
-            if len(group) > 1:  # one that cannot be stored must not fail its neighbours
-                for change in group:
-                    self._commit([change])
-            else:
-                group[0].answer.set_exception(self._database.explain(error))
-        else:
-            for change, result in zip(group, results, strict=True):
-                change.answer.set_result(result)
-
-    def _writer_connection(self) -> Connection:
-        if self._writing is None:
-            self._writing = self._database.connect()
-        return self._writing
-
-    def _drop_writer_if_broken(self, error: Exception) -> None:
-        if self._writing is not None and self._database.breaks_connection(error):
-            self._writing.close()
-            self._writing = None
+        return await self._in_time(self._writer.submit((tenant, user_id), apply, ahead=ahead))
 
     # --- reading, in the readers' threads
 
     async def _read(self, work: Callable[[Session], ResultT]) -> ResultT:
         with self._closing:
-            self._require_open()
+            if self._closed:
+                raise StoreError("The event store is closed.", remedy="Open a new one.")
             answer = self._readers.submit(self._run_read, work)
-        return await self._in_time(answer)
+        return await self._in_time(asyncio.wrap_future(answer))
 
-    async def _in_time(self, answer: Future[ResultT]) -> ResultT:
+    async def _in_time(self, answer: asyncio.Future[ResultT]) -> ResultT:
         limit_s = self._database.answer_timeout_s
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(answer), limit_s)
+            return await asyncio.wait_for(answer, limit_s)
         except TimeoutError:
             raise StoreError(
                 f"The event store did not answer within {limit_s:g} s.",

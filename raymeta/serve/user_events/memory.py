@@ -122,6 +122,20 @@ class MemoryEventStore:
         user.touched_ms = self._now_ms()
         return AppendResult(user.number, len(fresh), duplicates, erased)
 
+    async def append_and_read(
+        self,
+        tenant: str,
+        user_id: str,
+        events: Sequence[StoredEvent],
+        *,
+        received_ms: int,
+        key: IdempotencyKey | None = None,
+        ahead: Callable[[UserRecord], None] | None = None,
+    ) -> tuple[AppendResult, UserRecord]:
+        del ahead  # there is nothing to wait for
+        result = await self.append(tenant, user_id, events, received_ms=received_ms, key=key)
+        return result, await self.read(tenant, user_id)
+
     async def read(self, tenant: str, user_id: str) -> UserRecord:
         with self._lock:
             user = self._user(tenant, user_id)

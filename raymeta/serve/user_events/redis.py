@@ -21,7 +21,7 @@ from dataclasses import astuple
 from typing import Any, TypeVar
 
 from raymeta.errors import ConfigError, RaymetaError, StoreError
-from raymeta.serve.user_events import redis_scripts
+from raymeta.serve.user_events import redis_rows, redis_scripts
 from raymeta.serve.user_events.base import (
     MAX_RANKINGS,
     SCHEMA_VERSION,
@@ -34,9 +34,7 @@ from raymeta.serve.user_events.base import (
     StoredEvent,
     UserRecord,
     UserVersion,
-    id_digest,
 )
-from raymeta.serve.user_events.conflicts import event_conflict, key_conflict
 
 NUM_THREADS = 4
 SWEEP_BATCH = 500
@@ -102,6 +100,38 @@ class RedisEventStore:
         received_ms: int,
         key: IdempotencyKey | None = None,
     ) -> AppendResult:
+        keys, arguments = self._append_call(tenant, user_id, events, received_ms, key)
+        return redis_rows.appended(await self._run("append", keys, arguments), events, key)
+
+    async def append_and_read(
+        self,
+        tenant: str,
+        user_id: str,
+        events: Sequence[StoredEvent],
+        *,
+        received_ms: int,
+        key: IdempotencyKey | None = None,
+        ahead: Callable[[UserRecord], None] | None = None,
+    ) -> tuple[AppendResult, UserRecord]:
+        del ahead  # the server answers once its disk has
+        calls = (
+            ("append", *self._append_call(tenant, user_id, events, received_ms, key)),
+            ("read", *self._read_call(tenant, user_id)),
+        )
+        appended, read = await self._call(lambda: self._together(calls))
+        return redis_rows.appended(appended, events, key), redis_rows.record_of(read)
+
+    async def read(self, tenant: str, user_id: str) -> UserRecord:
+        return redis_rows.record_of(await self._run("read", *self._read_call(tenant, user_id)))
+
+    def _append_call(
+        self,
+        tenant: str,
+        user_id: str,
+        events: Sequence[StoredEvent],
+        received_ms: int,
+        key: IdempotencyKey | None,
+    ) -> tuple[list[str], list[str | bytes | int]]:
         arguments: list[str | bytes | int] = [
             self._now_ms(),
             self._ttl(),
@@ -110,40 +140,15 @@ class RedisEventStore:
             self._retention.idempotency_ttl_ms,
             key.body_digest.hex() if key is not None else "",
             len(events),
+            *(value for event in events for value in redis_rows.append_values(event)),
         ]
-        for event in events:
-            arguments += [
-                id_digest(event.event_id),
-                event.body_digest(),
-                event.timestamp_ms,
-                event.item_id if event.marks_seen() and event.item_id is not None else "",
-                f"{event.item_id or ''}\0{event.event_type}\0",
-                json.dumps(astuple(event)),
-            ]
         keys = self._user_keys(tenant, user_id)
         keys.append(self._key(tenant, "a", key.key if key is not None else ""))
-        answer = await self._run("append", keys, arguments)
-        if answer[0] == -1:
-            raise event_conflict(events[answer[1] - 1].event_id)
-        if answer[0] == -2:
-            raise key_conflict(key.key if key is not None else "")
-        number, accepted, duplicates, erased, replayed = answer
-        return AppendResult(number, accepted, duplicates, erased, bool(replayed))
+        return keys, arguments
 
-    async def read(self, tenant: str, user_id: str) -> UserRecord:
+    def _read_call(self, tenant: str, user_id: str) -> tuple[list[str], list[int]]:
         keys = [*self._user_keys(tenant, user_id), self._key(tenant, "catalogue")]
-        answer = await self._run(
-            "read", keys, [self._now_ms(), self._ttl(), self._retention.events]
-        )
-        number, epoch_ms, catalogue, num_events, generation, features, events, seen = answer
-        return UserRecord(
-            version=UserVersion(number, int(epoch_ms), int(catalogue)),
-            num_events=num_events,
-            events=tuple(_event(member) for member in events),
-            seen_items=frozenset(item.decode() for item in seen),
-            features=json.loads(features),
-            generation=generation,
-        )
+        return keys, [self._now_ms(), self._ttl(), self._retention.events]
 
     async def version(self, tenant: str, user_id: str) -> UserVersion:
         keys = [self._key(tenant, "u", user_id), self._key(tenant, "catalogue")]
@@ -223,6 +228,14 @@ class RedisEventStore:
         script = self._scripts[name]
         return await self._call(lambda: script(keys=list(keys), args=list(arguments)))
 
+    def _together(self, calls: Sequence[tuple[str, Sequence[str], Sequence[Any]]]) -> Sequence[Any]:
+        """Scripts in one transaction and one round trip."""
+        with self._client.pipeline(transaction=True) as pipeline:
+            for name, keys, arguments in calls:
+                self._scripts[name](keys=list(keys), args=list(arguments), client=pipeline)
+            answers: Sequence[Any] = pipeline.execute()
+            return answers
+
     async def _call(self, work: Callable[[], ResultT]) -> ResultT:
         with self._closing:
             if self._closed:
@@ -300,11 +313,6 @@ class RedisEventStore:
                 remedy="Send the request again once the Redis server answers.",
             )
         return error
-
-
-def _event(member: bytes) -> StoredEvent:
-    # item id, type and sequence before it order the set; ids hold no NUL
-    return StoredEvent(*json.loads(member.split(b"\0", 3)[3]))
 
 
 @functools.cache

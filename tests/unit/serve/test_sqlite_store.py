@@ -104,7 +104,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_it_flushes_to_disk_before_it_answers(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    connection: Any = store._writing
+    connection: Any = store._writer._connection
     full = 2
     assert connection.raw.execute("PRAGMA synchronous").fetchone() == (full,)
     assert connection.raw.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -114,7 +114,7 @@ def test_it_flushes_to_disk_before_it_answers(tmp_path: Path) -> None:
 
 def test_changes_that_wait_together_are_committed_together(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    connection: Any = store._writing
+    connection: Any = store._writer._connection
     commits: list[str] = []
     connection.raw.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
     blocker = sqlite3.connect(tmp_path / "events.sqlite", isolation_level=None)
