@@ -88,16 +88,15 @@ def train(
 
 
 class BarReporter:
-    """Shows each validation in a progress bar; where there is no terminal, as a line."""
+    """Each validation as a line; on a terminal, a bar below them with the score so far."""
 
     def __init__(self, bar: Progress, task: TaskID) -> None:
         self._bar, self._task = bar, task
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
-        text = metrics_text(metrics)
-        self._bar.update(self._task, completed=step, metrics=text)
-        if not console.is_terminal:
-            console.print(f"step {step}: {text}", soft_wrap=True)
+        score = f"nDCG@10 {_short(metrics['score'])}" if "score" in metrics else ""
+        self._bar.update(self._task, completed=step, note=score)
+        console.print(f"step {step}: {metrics_text(metrics)}", soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -108,12 +107,12 @@ def progress(experiment: ExperimentConfig) -> Iterator[BarReporter]:
         BarColumn(bar_width=24),
         TextColumn("step {task.completed}/{task.total}"),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[metrics]}"),
+        TextColumn("{task.fields[note]}"),
         console=console,
         disable=not console.is_terminal,
     )
     total = experiment.training.max_outer_steps
-    task = bar.add_task("Training", total=total, metrics="starting Ray and the workers")
+    task = bar.add_task("Training", total=total, note="starting Ray and the workers")
     with bar:
         yield BarReporter(bar, task)
 
