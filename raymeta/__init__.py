@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from raymeta.algorithms.presets import ridge as ridge
     from raymeta.artifact import Artifact as Artifact
     from raymeta.artifact import load_artifact as load_artifact
+    from raymeta.client.clients import AsyncClient as AsyncClient
+    from raymeta.client.clients import Client as Client
     from raymeta.config.base import load_settings as load_settings
     from raymeta.config.experiment import ExperimentConfig as ExperimentConfig
     from raymeta.data.events import History as History
@@ -53,6 +55,8 @@ if TYPE_CHECKING:
 
 _MODULE_OF = {
     "Artifact": "raymeta.artifact",
+    "AsyncClient": "raymeta.client.clients",
+    "Client": "raymeta.client.clients",
     "ExperimentConfig": "raymeta.config.experiment",
     "GradientBased": "raymeta.algorithms.gradient_based",
     "History": "raymeta.data.events",
@@ -97,6 +101,8 @@ _MODULE_OF = {
 
 __all__ = [
     "Artifact",
+    "AsyncClient",
+    "Client",
     "ExperimentConfig",
     "GradientBased",
     "History",

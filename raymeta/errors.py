@@ -10,7 +10,9 @@
       ResourceError                the cluster cannot give what was asked for
       JobError                     a submitted job could not be reached or failed
       StoreError                   the event store is unreachable or of another version
+      ServiceError                 a service could not be reached, or failed
       RequestError                 a request to a service that it does not carry out
+        InvalidRequestError        a value of it cannot be used
         UnknownUserError           a user that the store has never seen
         UnknownItemError           an item that the service does not know
         ConflictError              an id was used before with another content
@@ -98,8 +100,18 @@ class StoreError(RaymetaError):
     """The event store cannot be reached, or holds a schema of another version."""
 
 
+class ServiceError(RaymetaError):
+    """A service could not be reached, failed, or answered with something else than expected."""
+
+
 class RequestError(RaymetaError):
     """A service was asked for what it does not do for this caller, or not now."""
+
+
+class InvalidRequestError(RequestError):
+    """A request names a value, or a way to ask, that the service cannot use."""
+
+    exit_code = 2
 
 
 class UnknownUserError(RequestError):

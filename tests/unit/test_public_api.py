@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import raymeta
+import raymeta.client
 
 
 def test_all_is_sorted_and_complete() -> None:
@@ -18,6 +19,12 @@ def test_every_name_loads_and_is_what_its_module_has(name: str) -> None:
     module = sys.modules[raymeta._MODULE_OF[name]]
     assert value is getattr(module, name)
     assert name in dir(raymeta)
+
+
+def test_the_client_package_lists_what_it_gives() -> None:
+    assert raymeta.client.__all__ == sorted(raymeta.client.__all__)
+    for name in raymeta.client.__all__:
+        assert getattr(raymeta.client, name).__module__.startswith("raymeta.")
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
