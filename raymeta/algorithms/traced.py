@@ -26,6 +26,8 @@ from raymeta.types import Examples, MetaGradient, Params, TaskBatch, TaskState
 
 Flat = Callable[..., list[Tensor]]
 
+_VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
+
 
 @dataclass(frozen=True)
 class Traced:
@@ -124,7 +126,7 @@ def _operations(function: Flat, inputs: list[Tensor], *, fast_calls: bool) -> fx
     for node in list(graph.nodes):
         if node.target is torch.ops.aten.detach.default:  # no derivatives are taken of a record
             _replaced(node, node.args[0])
-    _share_common_expressions(graph)
+    _simplify(graph)
     graph.eliminate_dead_code()
     for node in graph.nodes:
         if fast_calls and isinstance(node.target, torch._ops.OpOverload):
@@ -133,20 +135,54 @@ def _operations(function: Flat, inputs: list[Tensor], *, fast_calls: bool) -> fx
     return module
 
 
-def _share_common_expressions(graph: fx.Graph) -> None:
-    """What is computed in every inner step from the same values is computed once."""
+def _simplify(graph: fx.Graph) -> None:
+    """What is computed in every inner step from the same values is computed once.
+
+    First, operations that change nothing are left out: derivatives are full of them.
+    """
     operations = [n for n in graph.nodes if isinstance(n.target, torch._ops.OpOverload)]
     if any(node.target._schema.is_mutable for node in operations):
         return  # a value that is written to is not the same value twice
-    first: dict[str, fx.Node] = {}
+    first: dict[object, fx.Node] = {}
     for node in operations:
         if torch.Tag.nondeterministic_seeded in node.target.tags:
             continue
-        # nodes print as their unique names
-        key = f"{node.target} {node.args} {node.kwargs}"
-        same = first.setdefault(key, node)
+        same = _unchanged(node) or first.setdefault(_key(node), node)
         if same is not node:
             _replaced(node, same)
+
+
+def _unchanged(node: fx.Node) -> fx.Node | None:
+    """What `node` is equal to, if it changes nothing.
+
+    A view of a view is made a view of what that views, whose own view may then be in vain.
+    """
+    aten, source = torch.ops.aten, node.args[0] if node.args else None
+    if not isinstance(source, fx.Node):
+        return None
+    if node.target is aten.t.default and source.target is aten.t.default:
+        return cast(fx.Node, source.args[0])
+    if node.target is aten.pow.Tensor_Scalar and node.args[1] == 1:
+        return source
+    if node.target in _VIEWS and source.target in _VIEWS:
+        source = cast(fx.Node, source.args[0])
+        node.update_arg(0, source)
+    if node.target in (*_VIEWS, aten.expand.default) and _value(node).shape == _value(source).shape:
+        return source
+    return None
+
+
+def _key(node: fx.Node) -> object:
+    """The same for nodes of the same value."""
+    if node.target is torch.ops.aten.ones_like.default:
+        like = _value(node)
+        return node.target, like.shape, like.stride(), like.dtype, like.device
+    return f"{node.target} {node.args} {node.kwargs}"  # nodes print as their unique names
+
+
+def _value(node: fx.Node) -> Tensor:
+    """What a node gave while it was recorded, in shape and kind."""
+    return cast(Tensor, node.meta["val"])
 
 
 def _replaced(node: fx.Node, by: fx.Node) -> None:

@@ -4,9 +4,10 @@
     python tests/benchmarks/sinusoids.py --algorithm meta_sgd --family meta_sgd
 
 The net is 1-40-40-1 with ReLU, 25 tasks an outer step, Adam from 1e-3 down a cosine; a row is
-trained at one support size and judged at 5, 10 and 20 on 100 points a task. Beside it: the
-published value where there is one, the start before adapting, and ridge regression on the sine
-features of the family.
+trained at one support size (`--shots`: by default the family's own, 10 or 5) and judged at 5, 10
+and 20 on 100 points a task. Beside it: the published value where there is one, the start before
+adapting, and ridge regression on the sine features of the family. Training runs from a record of
+the learner's operations.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from raymeta.adapters.select import state_bytes
 from raymeta.algorithms import presets
 from raymeta.algorithms.gradient_based import GradientBased
 from raymeta.algorithms.outer import meta_train
+from raymeta.algorithms.traced import Traced
 from raymeta.data.worlds.base import batches
 from raymeta.data.worlds.sinusoids import Sinusoids
 from raymeta.inner.closed_form import ridge
@@ -49,11 +51,11 @@ PUBLISHED = {
 
 @dataclass(frozen=True)
 class Row:
-    """How one algorithm is trained: the learner, the outer steps that fit its time."""
+    """How one algorithm is trained: the learner, the outer steps, whether a task is divided."""
 
     make: Callable[[nn.Module, torch.Generator], GradientBased]
-    num_steps: int = 12_000
-    support_size: int | None = None
+    num_steps: int = 70_000
+    divided: bool = True
 
 
 def _model(net: nn.Module) -> ModuleModel:
@@ -85,16 +87,12 @@ def _neural_process(net: nn.Module, _generator: torch.Generator) -> GradientBase
 
 
 ROWS = {
-    "maml": Row(
-        lambda net, _: presets.maml(_model(net), inner_lr=0.01, num_inner_steps=1),
-        num_steps=40_000,
-    ),
+    "maml": Row(lambda net, _: presets.maml(_model(net), inner_lr=0.01, num_inner_steps=1)),
     "fomaml": Row(lambda net, _: presets.fomaml(_model(net), inner_lr=0.01, num_inner_steps=1)),
-    # a task is not divided for Reptile: its support is the rows that others have in both parts
+    # Reptile looks at the support only: it gets the rows that others have in both parts
     "reptile": Row(
         lambda net, _: presets.reptile(_model(net), inner_lr=0.02, num_inner_steps=10),
-        num_steps=6_000,
-        support_size=20,
+        divided=False,
     ),
     "meta_sgd": Row(lambda net, _: presets.meta_sgd(_model(net), inner_lr=0.01, num_inner_steps=1)),
     "anil": Row(lambda net, _: presets.anil(_model(net), inner_lr=0.1, num_inner_steps=5)),
@@ -106,15 +104,14 @@ ROWS = {
             second_order_from=500,
             multi_step_until=3_000,
         ),
-        num_steps=6_000,
+        num_steps=40_000,
     ),
     "cavia": Row(_cavia),
-    "imaml": Row(_imaml, num_steps=3_000),
-    "ridge": Row(lambda net, _: presets.ridge(_model(net)), num_steps=8_000),
-    "neural_process": Row(_neural_process, num_steps=8_000),
+    "imaml": Row(_imaml, num_steps=20_000),
+    "ridge": Row(lambda net, _: presets.ridge(_model(net))),
+    "neural_process": Row(_neural_process),
     "fine_tuning": Row(
         lambda net, _: presets.fine_tuning(_model(net), inner_lr=0.01, num_inner_steps=10),
-        num_steps=10_000,
     ),
 }
 
@@ -123,19 +120,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--algorithm", choices=sorted(ROWS), required=True)
     parser.add_argument("--family", choices=sorted(FAMILIES), default="maml")
+    parser.add_argument("--shots", type=int, help="points in training; the family's if not given")
     parser.add_argument("--steps", type=int, help="outer steps; the row's own if not given")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     row, family = ROWS[arguments.algorithm], FAMILIES[arguments.family]
-    source = replace(family, support_size=row.support_size or family.support_size)
+    shots = arguments.shots or family.support_size
+    support_size = shots if row.divided else 2 * shots
+    source = replace(family, support_size=support_size, query_size=shots)
     torch.manual_seed(arguments.seed)
     net = nn.Sequential(nn.Linear(1, 40), nn.ReLU(), nn.Linear(40, 40), nn.ReLU(), nn.Linear(40, 1))
     learner = row.make(net, torch_generator(arguments.seed, "adapters"))
     num_steps = arguments.steps or row.num_steps
     started_s = time.monotonic()
     params = meta_train(
-        learner,
+        Traced(learner),
         batches(source, tasks_per_batch=25, seed=arguments.seed),
         num_steps=num_steps,
         schedule=cosine(num_steps, final=0.02),
@@ -144,6 +144,7 @@ def main() -> None:
     result = {
         "algorithm": arguments.algorithm,
         "family": arguments.family,
+        "shots": shots,
         "steps": num_steps,
         "train_s": round(time.monotonic() - started_s),
         "state_bytes": state_bytes(params, learner.fast),

@@ -233,6 +233,24 @@ def test_a_record_gives_the_learners_numbers_on_other_inputs(mode) -> None:
     assert len(traced._records) == 3
 
 
+def test_a_record_leaves_out_what_changes_nothing() -> None:
+    class Roundabout(Shop):
+        def features(self, x: Tensor) -> Tensor:
+            features = super().features(x)
+            there = features.t().t().reshape(-1, 3, 2).reshape(-1, 2, 3)
+            return there.reshape(-1, 6).expand(len(features), 6)
+
+    one = {name: value[:1] for name, value in batch().support.items()}
+    lengths = []
+    for module in (Shop, Roundabout):
+        algorithm = learner(FAST["everything"], module=module)
+        traced, params = Traced(algorithm), start_of(algorithm)
+        close(traced.adapt(params, one), algorithm.adapt(params, one))
+        (record,) = traced._records.values()
+        lengths.append(len(record.run.__self__.graph.nodes))
+    assert lengths[0] == lengths[1]
+
+
 def test_a_learner_that_anneals_is_recorded_when_that_is_over() -> None:
     algorithm = learner(FAST["the head"], mode=Unrolled(multi_step_until=3), num_steps=1)
     traced, params = Traced(algorithm), start_of(algorithm)
