@@ -54,7 +54,7 @@ def serve(
         bool, typer.Option(help="Name the user for the balancer (X-Session-Id).")
     ] = False,
     key: Annotated[
-        str | None, typer.Option(envvar="RAYMETA_KEY", help="API key, if the service has keys.")
+        str | None, typer.Option(envvar="RAYMETA_API_KEY", help="API key, if the service has keys.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of all draws.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Draw the latencies into this PNG.")] = None,

@@ -44,6 +44,7 @@ VERBS: dict[str, Verb] = {
     "tune": Verb("raymeta.cli.tune", "tune", "Search how the inner steps should be taken."),
     "evaluate": Verb("raymeta.cli.evaluate", "evaluate", "Score an artifact beside baselines."),
     "serve": Verb("raymeta.cli.serve", "serve", "Answer over HTTP with an artifact."),
+    "call": Verb("raymeta.cli.call", "app", "Ask a running endpoint."),
     "bench": Verb("raymeta.cli.bench", "app", "Measure a running endpoint under load."),
     "job": Verb("raymeta.cli.job", "app", "Run a verb on a Ray cluster, and follow it."),
     "config": Verb("raymeta.cli.config", "app", "Check, show and compare settings files."),

@@ -57,6 +57,7 @@ class Call(Generic[AnswerT]):
         user_id: whose request it is; replicas that hold this user's state are reached by it.
         idempotency_key: the caller's; None for one made up by the client.
         writes_events: whether the request is sent with an `Idempotency-Key`.
+        names_tenant: whether path or body say whose shop it is, so that the client does not.
     """
 
     method: str
@@ -67,6 +68,7 @@ class Call(Generic[AnswerT]):
     user_id: str | None = None
     idempotency_key: str | None = None
     writes_events: bool = False
+    names_tenant: bool = False
 
 
 class EventsPage(NamedTuple):
@@ -287,8 +289,17 @@ def request(
     *,
     params: Mapping[str, str | int] | None = None,
 ) -> Call[Any]:
-    """Any route, as it is: its answer as plain values, or as text where it is not JSON."""
-    return Call(method.upper(), path, _plain, body, params=params or {}, writes_events=True)
+    """Any route, as it is, without the client's tenant: its answer as plain values, or as text
+    where it is not JSON."""
+    return Call(
+        method.upper(),
+        path,
+        _plain,
+        body,
+        params=params or {},
+        writes_events=True,
+        names_tenant=True,
+    )
 
 
 def _asked(

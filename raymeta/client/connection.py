@@ -41,12 +41,11 @@ class Connection:
         """The request of a call; the same object is sent again, with the same key in it."""
         headers, params, content = dict(self._headers), dict(call.params), None
         body = call.body
-        named_in_body = isinstance(body, Message) and "tenant" in type(body).model_fields
-        if self._tenant != DEFAULT and not named_in_body:
+        if isinstance(body, Message) and "tenant" in type(body).model_fields:
+            body = body.model_copy(update={"tenant": self._tenant})
+        elif self._tenant != DEFAULT and not call.names_tenant:
             params["tenant"] = self._tenant
         if isinstance(body, Message):
-            if named_in_body:
-                body = body.model_copy(update={"tenant": self._tenant})
             content = body.model_dump_json(exclude_defaults=True).encode()
         if call.user_id is not None:
             headers["X-Session-Id"] = quote(call.user_id, safe="")
