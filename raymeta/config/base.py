@@ -27,7 +27,7 @@ class StrictModel(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise explain(error, cls, source) from None
+            raise explain(error, cls, values, source) from None
 
 
 ModelT = TypeVar("ModelT", bound=StrictModel)
@@ -101,10 +101,12 @@ def set_path(values: dict[str, Any], path: str, value: Any) -> None:
     values[leaf] = value
 
 
-def explain(error: ValidationError, kind: type[BaseModel], source: str) -> ConfigError:
-    """The first thing that is wrong, as key path, value and remedy."""
+def explain(
+    error: ValidationError, kind: type[BaseModel], values: Mapping[str, Any], source: str
+) -> ConfigError:
+    """The first thing that is wrong with `values`, as key path, value and remedy."""
     first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
+    path = ".".join(_written(first["loc"], values))
     if first["type"] == "extra_forbidden":
         known = _keys_beside(kind, [str(part) for part in first["loc"]])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
@@ -154,6 +156,19 @@ def parse_scalar(text: str) -> Any:
         except ValueError:
             return value
     return value
+
+
+def _written(location: Sequence[str | int], values: Any) -> Iterable[str]:
+    """A location without the tags of discriminated unions, which are no keys of a file."""
+    for part in location[:-1]:
+        if isinstance(values, Mapping):
+            if part not in values:
+                continue
+            values = values[part]
+        elif isinstance(values, list) and isinstance(part, int):
+            values = values[part]
+        yield str(part)
+    yield from map(str, location[-1:])
 
 
 def _keys_beside(kind: type[BaseModel], path: list[str]) -> list[str]:

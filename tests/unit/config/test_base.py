@@ -36,7 +36,7 @@ def message(values: dict[str, Any]) -> str:
         ({"algorithm": {"name": "mmal"}}, "shop.yaml: 'algorithm' has no name 'mmal'. Did you"),
         (
             {"algorithm": {"name": "meta_sgd", "inner_optimizer": "adam"}},
-            "shop.yaml: unknown key 'algorithm.meta_sgd.inner_optimizer'. Did you mean 'inner_lr'?",
+            "shop.yaml: unknown key 'algorithm.inner_optimizer'. Did you mean 'inner_lr'?",
         ),
         ({"name": "a b"}, "shop.yaml: 'name' is 'a b': String should match pattern"),
         ({"training": {"num_workers": 0}}, "'training.num_workers' is 0: Input should be greater"),
