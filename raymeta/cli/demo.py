@@ -10,7 +10,8 @@ import typer
 
 from raymeta.cli.evaluate import render as render_evaluation
 from raymeta.cli.output import console, emit, result_console
-from raymeta.cli.story import render_story, tell, typical_household
+from raymeta.cli.serve import wait_for_interrupt, written_households
+from raymeta.cli.story import has_full_baskets, render_story, tell, typical_household
 from raymeta.cli.train import progress
 from raymeta.config.experiment import DataConfig, ExperimentConfig, TrainingConfig
 
@@ -54,10 +55,18 @@ def demo(
         result_console().print(render_evaluation(evaluation))
     console.rule("4/4  Serving, and one new household")
     split = load_task_split(data, artifact.experiment.data)
-    household, unadapted = typical_household(per_user)
+    full = {
+        str(user_id)
+        for user_id, history in zip(split.test.user_ids, split.test, strict=True)
+        if has_full_baskets(history)
+    }
+    household, unadapted = typical_household(per_user, full)
     history = split.test[int(np.flatnonzero(split.test.user_ids == household)[0])]
     store = folder / "events.sqlite"
-    with serve_artifact(artifact.path, port=port, store=store) as url:
+    with (
+        written_households(artifact.path, data if serve else None) as households,
+        serve_artifact(artifact.path, port=port, store=store, households_file=households) as url,
+    ):
         rows = tell(url, artifact, history, unadapted, positive_types=split.positive_types)
         summary = {
             "url": url,
@@ -69,8 +78,7 @@ def demo(
         }
         emit(summary, as_json=as_json, render=render_story)
         if serve:
-            from raymeta.cli.serve import wait_for_interrupt
-
+            console.print(f"Now be a new shopper yourself: open {url}/ in a browser.")
             console.print("Serving until Ctrl-C.")
             wait_for_interrupt()
             console.print("Stopping ...")

@@ -212,10 +212,11 @@ def render(result: dict[str, Any]) -> Group:
         rows = quality_rows(result, metric)
         title = f"{METRIC_TITLES[metric]} of new users after so many {unit}"
         tables.append(_table(title, rows, result["support_sizes"]))
-    if result["differences"]:
-        title = "nDCG@10: adapted less the others, paired"
-        rows = difference_rows(result, marks=("[bold]", "[/bold]"))
-        tables.append(_table(title, rows, result["support_sizes"]))
+    known = [size for size in result["support_sizes"] if size > 0]
+    if result["differences"] and known:
+        title = "nDCG@10: adapted less each other method, paired by user; bold where clear of zero"
+        rows = difference_rows(result, known, marks=("[bold]", "[/bold]"))
+        tables.append(_table(title, rows, known))
     if result["harm_rate"]:
         worst = max(result["harm_rate"].items(), key=lambda pair: pair[1])
         text = f"Adapting makes at most {worst[1]:.1%} of users worse (after {worst[0]} {unit})."

@@ -67,7 +67,7 @@ def to_markdown(result: Summary) -> str:
     if result["differences"]:
         sections.append(
             "## nDCG@10: ours less each other method, same users\n\n"
-            + _table(difference_rows(result), result)
+            + _table(difference_rows(result, result["support_sizes"]), result)
             + "\n\nA difference whose interval leaves out zero is **bold**."
         )
     if result["harm_rate"]:
@@ -89,18 +89,19 @@ def quality_rows(result: Summary, metric: str) -> list[tuple[str, list[str]]]:
 
 
 def difference_rows(
-    result: Summary, *, marks: tuple[str, str] = ("**", "**")
+    result: Summary, sizes: Sequence[int], *, marks: tuple[str, str] = ("**", "**")
 ) -> list[tuple[str, list[str]]]:
-    """(label of the other method, a cell a support size): paired difference in nDCG@10.
+    """(label of the other method, a cell for each of `sizes`): paired difference in nDCG@10.
 
     Differences whose interval leaves out zero stand between the two `marks`.
     """
     rows = []
     for name, by_size in result["differences"].items():
         cells = []
-        for size in result["support_sizes"]:
+        for size in sizes:
             span = by_size[str(size)]["ndcg_at_10"]
-            text = f"{span['mean']:+.3f} ±{(span['high'] - span['low']) / 2:.3f}"
+            mean = round(span["mean"], 3) + 0.0  # no "-0.000"
+            text = f"{mean:+.3f} ±{(span['high'] - span['low']) / 2:.3f}"
             is_clear = span["low"] > 0 or span["high"] < 0
             cells.append(text.join(marks) if is_clear else text)
         rows.append((f"less {LABELS[name]}", cells))

@@ -83,7 +83,7 @@ def test_any_request(call: Callable[..., str]) -> None:
     ("words", "code", "text"),
     [
         (("recommend",), 2, "Missing argument"),
-        (("recommend", "ann", "--n", "0"), 2, "not in the range"),
+        (("recommend", "ann", "--n", "0"), 2, "Input should be greater than or equal to 1"),
         (("recommend", "ann", "--n", "99"), 2, "n is 99; at most 20 are taken in one request"),
         (("recommend", "ann", "--where", "red"), 2, "Write FEATURE=VALUE"),
         (("recommend", "ann", "--where", "colour=red"), 2, "No item has the feature 'colour'"),

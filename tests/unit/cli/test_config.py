@@ -51,8 +51,8 @@ def test_show_says_what_a_user_costs(files: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("algorithm.inner_lrr=1", "unknown key 'algorithm.anil.inner_lrr'. Did you mean"),
-        ("algorithm.inner_lr=-1", "'algorithm.anil.inner_lr' is -1: Input should be greater"),
+        ("algorithm.inner_lrr=1", "unknown key 'algorithm.inner_lrr'. Did you mean"),
+        ("algorithm.inner_lr=-1", "'algorithm.inner_lr' is -1: Input should be greater"),
         ("training.num_workers=two", "'training.num_workers' is 'two'"),
         ("seed", "--set 'seed' is not of the form path=value"),
     ],
