@@ -4,14 +4,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import pandas as pd
 import typer
 
 from raymeta.cli.evaluate import render as render_evaluation
 from raymeta.cli.output import console, emit, result_console
 from raymeta.cli.serve import wait_for_interrupt, written_households
-from raymeta.cli.story import has_full_baskets, render_story, tell, typical_household
+from raymeta.cli.story import measure, render_story, tell
 from raymeta.cli.train import progress
 from raymeta.config.experiment import DataConfig, ExperimentConfig, TrainingConfig
 
@@ -50,27 +48,23 @@ def demo(
     assert result.artifact_path is not None
     artifact = load_artifact(result.artifact_path)
     console.rule("3/4  Evaluating on households that training never met")
-    evaluation, per_user = _evaluated(artifact, data, folder / "report", quick=quick)
+    evaluation = _evaluated(artifact, data, folder / "report", quick=quick)
     if not as_json:
         result_console().print(render_evaluation(evaluation))
     console.rule("4/4  Serving, and one new household")
     split = load_task_split(data, artifact.experiment.data)
-    full = {
-        str(user_id)
-        for user_id, history in zip(split.test.user_ids, split.test, strict=True)
-        if has_full_baskets(history)
-    }
-    household, unadapted = typical_household(per_user, full)
-    history = split.test[int(np.flatnonzero(split.test.user_ids == household)[0])]
+    measured = measure(artifact, split.test, positive_types=split.positive_types)
+    typical = measured.typical(split.test)
     store = folder / "events.sqlite"
     with (
         written_households(artifact.path, data if serve else None) as households,
         serve_artifact(artifact.path, port=port, store=store, households_file=households) as url,
     ):
-        rows = tell(url, artifact, history, unadapted, positive_types=split.positive_types)
+        rows = tell(url, artifact, split.test[typical], positive_types=split.positive_types)
         summary = {
             "url": url,
-            "household": household,
+            "household": str(split.test.user_ids[typical]),
+            "households": measured.facts(),
             "story": rows,
             "artifact": artifact.path,
             "report": folder / "report",
@@ -107,14 +101,11 @@ def _prepared(data: Path) -> Path:
     return data
 
 
-def _evaluated(
-    artifact: "Artifact", data: Path, folder: Path, *, quick: bool
-) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The report, and every user's scores."""
+def _evaluated(artifact: "Artifact", data: Path, folder: Path, *, quick: bool) -> dict[str, Any]:
     from raymeta.evaluation.fold import EvaluationSettings
     from raymeta.evaluation.report import write_report
     from raymeta.evaluation.run import evaluate_artifact, protocol_facts, run_facts
-    from raymeta.evaluation.summary import pool, summarise
+    from raymeta.evaluation.summary import summarise
     from raymeta.evaluation.tuning import BASELINES
 
     config = artifact.experiment.data
@@ -134,4 +125,4 @@ def _evaluated(
         "run": run_facts("raymeta demo", wall_s=wall_s, folds=scores),
     }
     write_report(result, scores, folder)
-    return {**result, "report": str(folder)}, pool(scores)
+    return {**result, "report": str(folder)}

@@ -1,54 +1,60 @@
-"""The household of the demo's story is one that adapting helps as much as it helps on average."""
+"""What the demo tells of a household: whom it chooses, and against what it counts."""
+
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pytest
 
-from raymeta.cli.story import STORY_VISITS, has_full_baskets, typical_household
+from raymeta.artifact import load_artifact
+from raymeta.cli.story import Households, has_full_baskets, measure
 from raymeta.data.events import History
+from tests.helpers.artifacts import tiny_artifact
 
 
-def scores(gains: dict[str, list[float]]) -> pd.DataFrame:
-    """Unadapted .3 for all; adapted so much above it after 0, 1, 2, 3 visits."""
-    rows = [
-        {"method": method, "size": size, "user_id": user, "ndcg_at_10": 0.3 + gained}
-        for user, by_visit in gains.items()
-        for size, gain in zip(STORY_VISITS, by_visit, strict=False)
-        for method, gained in (("adapted", gain), ("unadapted", 0.0))
-    ]
-    rows.append({"method": "adapted", "size": 10, "user_id": "typical", "ndcg_at_10": 0.9})
-    return pd.DataFrame(rows)
+def history(*baskets: list[int]) -> History:
+    item = np.concatenate([np.array(b, np.int64) for b in baskets])
+    visit = np.repeat(np.arange(len(baskets)), [len(b) for b in baskets])
+    zeros = np.zeros(len(item), np.int64)
+    return History(item, zeros, zeros, zeros.astype(np.float32), visit)
 
 
-GAINS = {
-    "lucky": [0.0, 0.3, 0.3, 0.3],
-    "typical": [0.0, 0.1, 0.1, 0.1],
-    "harmed": [0.0, -0.1, -0.1, -0.1],
-    "same": [0.0, 0.05, 0.0, 0.0],
-}
+FULL = history([0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 12, 13, 14])
+SMALL = history([0], [1], [2])
 
 
-def test_it_is_the_one_nearest_to_the_mean_gain() -> None:
-    of_typical = dict.fromkeys(STORY_VISITS, 0.3)
-    assert typical_household(scores(GAINS), GAINS.keys()) == ("typical", of_typical)
+def test_the_household_is_typical_of_those_that_gain() -> None:
+    gained = [[0.3, 0.4, 0.4, 0.6], [0.3, 0.4, 0.4, 0.5], [0.3, 0.4, 0.4, 0.4]]
+    lost = [[0.3, 0.4, 0.4, 0.3], [0.9, 0.4, 0.4, 0.5]]
+    households = Households(np.array([2, 3, 5, 7, 8]), np.array([*gained, *lost]))
+    assert households.typical([FULL] * 9) == 3
+    assert households.typical([SMALL] * 9) == 3
+    # the most typical one's visits tell little
+    assert households.typical([FULL, FULL, FULL, SMALL, *[FULL] * 5]) in {2, 5}
+    assert households.facts() == {
+        "count": 5,
+        "mean_ndcg_at_10": pytest.approx([0.42, 0.4, 0.4, 0.46]),
+        "better": 0.6,
+        "worse": 0.2,
+    }
 
 
-def test_it_is_chosen_among_those_whose_visits_tell_something() -> None:
-    assert typical_household(scores(GAINS), {"lucky", "same"})[0] == "same"
-    assert typical_household(scores(GAINS), set())[0] == "typical"
+def test_where_none_gains_there_is_still_a_story() -> None:
+    households = Households(np.array([0, 1]), np.array([[0.3] * 4, [0.5, 0.4, 0.4, 0.4]]))
+    assert households.typical([FULL, SMALL]) == 0
 
 
-def test_one_with_nothing_left_to_find_after_some_visit_is_not_taken() -> None:
-    table = scores({"short": [0.0, 0.1], "a": [0.0, 0.3, 0.3, 0.3], "b": [0.0, 0.0, 0.1, 0.0]})
-    assert typical_household(table, {"short", "a"})[0] == "a"
+def test_what_is_to_be_found_is_the_same_after_every_visit(tmp_path: Path) -> None:
+    """Two households of the same group: the group's items not had by the end are the target."""
+    artifact = load_artifact(tiny_artifact(tmp_path / "artifact"))
+    num_items = len(artifact.catalogue)
+    wanted = [i for i in range(num_items) if i >= 3]
+    households = [history([0], [1], [2], wanted), history([0], [1], [2])]
+    measured = measure(artifact, households, positive_types=[0])
+    assert measured.rows.tolist() == [0]  # the other has nothing left to find
+    np.testing.assert_allclose(measured.ndcg, 1.0)  # all that is ranked is wanted
 
 
 def test_a_visit_of_what_is_known_already_tells_nothing() -> None:
-    def history(*baskets: list[int]) -> History:
-        item = np.concatenate([np.array(b, np.int64) for b in baskets])
-        visit = np.repeat(np.arange(len(baskets)), [len(b) for b in baskets])
-        zeros = np.zeros(len(item), np.int64)
-        return History(item, zeros, zeros, zeros.astype(np.float32), visit)
-
     first, second, third = [0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11, 12, 13, 14]
     assert has_full_baskets(history(first, second, third))
     assert not has_full_baskets(history(first, second, [0, 1, 2, 3, 10]))
