@@ -35,6 +35,16 @@ class _Parts:
 
 
 @dataclass(frozen=True)
+class Prepared:
+    """Meta-parameters that stay as they are, and what is worked out of them once for all users."""
+
+    meta_params: Params
+    parts: _Parts
+    slow: Params
+    shared: Params
+
+
+@dataclass(frozen=True)
 class GradientBased:
     """The meta-learner made of a model and four choices.
 
@@ -84,11 +94,21 @@ class GradientBased:
             **{f"{START}{name}": value for name, value in parts.start.items()},
         }
 
-    def adapt(self, meta_params: Params, support: Examples) -> TaskState:
+    def prepare(self, meta_params: Params) -> Prepared:
+        """For `adapt_prepared` and `score_prepared`, as often as the meta-parameters stay."""
         with torch.no_grad():
             parts = self._divide(meta_params)
-            shared = self.model.shared(self._slow(parts))
-            form = self._form(meta_params, support, None)
+            slow = self._slow(parts)
+            return Prepared(meta_params, parts, slow, self.model.shared(slow))
+
+    def adapt(self, meta_params: Params, support: Examples) -> TaskState:
+        return self.adapt_prepared(self.prepare(meta_params), support)
+
+    def adapt_prepared(self, prepared: Prepared, support: Examples) -> TaskState:
+        """`adapt` with meta-parameters that were prepared before."""
+        with torch.no_grad():
+            parts, shared = prepared.parts, prepared.shared
+            form = self._form(prepared.meta_params, support, None)
 
             def one(task: Examples) -> Params:
                 given = self._given(parts, task)
@@ -99,9 +119,14 @@ class GradientBased:
     def score(
         self, meta_params: Params, state: TaskState, candidates: Tensor | None = None
     ) -> Tensor:
+        return self.score_prepared(self.prepare(meta_params), state, candidates)
+
+    def score_prepared(
+        self, prepared: Prepared, state: TaskState, candidates: Tensor | None = None
+    ) -> Tensor:
+        """`score` with meta-parameters that were prepared before."""
         with torch.no_grad():
-            slow = self._slow(self._divide(meta_params))
-            shared = self.model.shared(slow)
+            slow, shared = prepared.slow, prepared.shared
             if candidates is None:
                 return over_tasks(lambda s: self.model.score({**slow, **s}, shared, None), state)
             return over_tasks(

@@ -100,12 +100,12 @@ class Traced:
         def positional(*tensors: Tensor) -> list[Tensor]:
             return pytree.tree_leaves(function(*pytree.tree_unflatten(list(tensors), spec)))
 
-        module = _operations(positional, flat, fast_calls=not self.compile)
+        module = operations(positional, flat, fast_calls=not self.compile)
         run: Flat = module.forward
         if self.compile:
             run = torch.compile(module, fullgraph=True, dynamic=False)
         with torch.no_grad():
-            _check(name, run(*flat), expected)
+            require_equal(name, run(*flat), expected)
         return _Record(run, found_spec)
 
 
@@ -117,7 +117,7 @@ class _Record:
     spec: pytree.TreeSpec
 
 
-def _operations(function: Flat, inputs: list[Tensor], *, fast_calls: bool) -> fx.GraphModule:
+def operations(function: Flat, inputs: list[Tensor], *, fast_calls: bool) -> fx.GraphModule:
     """The operations on tensors that a function comes down to, as a function of its inputs."""
     from torch.fx.experimental.proxy_tensor import make_fx  # a second to import
 
@@ -193,11 +193,18 @@ def _replaced(node: fx.Node, by: fx.Node) -> None:
 def _bound(operation: torch._ops.OpOverload) -> Callable[..., Any]:
     """Python's own binding of an operation, where it has one: a third of the cost of a call."""
     name = operation._schema.name.removeprefix("aten::")
+    if name == "index":  # Tensor.index is another function
+        return operation
     found = getattr(torch, name, None) or getattr(Tensor, name, None)
     return cast(Callable[..., Any], found if callable(found) else operation)
 
 
-def _check(name: str, found: list[Tensor], expected: list[Tensor]) -> None:
+def require_equal(name: str, found: list[Tensor], expected: list[Tensor]) -> None:
+    """Refuses a record that gives other numbers than the learner.
+
+    Raises:
+        AdaptationError: naming how far it is off.
+    """
     for value, wanted in zip(found, expected, strict=True):
         tolerance = torch.finfo(wanted.dtype).eps ** 0.5 if wanted.is_floating_point() else 0.0
         error = (value - wanted).abs().max() if wanted.numel() else torch.zeros(())

@@ -1,15 +1,17 @@
 """Answers: from a request to a list of items, adapted to every event that was answered for.
 
 The user's state is looked up by a key that names all it depends on; where it is not in memory, the
-record is read and adapted anew. While the store does not answer, a list for anybody is given, and
-says so. Leaves checking and keeping events to `writes`.
+record is read and adapted anew. Of a request that brings events the list is made while the store
+flushes them to its disk, and sent once they are durable. While the store does not answer, a list
+for anybody is given, and says so. Leaves checking and keeping events to `writes`.
 """
 
+import asyncio
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from raymeta.config.serving import LimitsConfig
 from raymeta.errors import DataError, NotServedError, StoreError
@@ -17,8 +19,8 @@ from raymeta.serve.guard import StoreGuard
 from raymeta.serve.item_table import Condition, ItemFilter
 from raymeta.serve.models import Models
 from raymeta.serve.policy import Wish
-from raymeta.serve.recommender import Query, RankedItem, Recommender
-from raymeta.serve.schemas.events import AppendedEvents, Event
+from raymeta.serve.recommender import Query, RankedItem, Ranking, Recommender
+from raymeta.serve.schemas.events import AppendedEvents
 from raymeta.serve.schemas.recommend import (
     Filter,
     Pin,
@@ -52,6 +54,37 @@ class _Asker:
     key: StateKey | None = None
     store_failed: bool = False
     appended: AppendedEvents | None = None
+
+
+Asked = RecommendRequest | RankRequest
+QueryOf = Callable[[Recommender], Query]
+
+
+class _Ahead:
+    """A list that is made of a record before that is durable.
+
+    Args:
+        begin: makes the list; None where it cannot be made of this record yet.
+    """
+
+    def __init__(self, begin: Callable[[UserRecord], Coroutine[Any, Any, Ranking] | None]) -> None:
+        self._begin = begin
+        self._record: UserRecord | None = None
+        self._task: asyncio.Task[Ranking] | None = None
+
+    def __call__(self, record: UserRecord) -> None:
+        self.drop()
+        self._record = record
+        if (work := self._begin(record)) is not None:
+            self._task = asyncio.ensure_future(work)
+
+    def of(self, record: UserRecord) -> "asyncio.Task[Ranking] | None":
+        """The list, where it was made of this very record."""
+        return self._task if record is self._record else None
+
+    def drop(self) -> None:
+        if self._task is not None and not self._task.cancel():
+            self._task.exception()  # looked at, so that nobody is warned of it
 
 
 class Answers:
@@ -93,9 +126,11 @@ class Answers:
         started = time.perf_counter()
         at_most("n", request.n, self._limits.max_recommendations)
         at_most("exclude", len(request.exclude), self._limits.max_excluded)
-        asker = await self._asker(request, idempotency_key=idempotency_key)
-        query = _recommend_query(request, asker.recommender, temperature=request.exploration)
-        response = await self._answer(asker, query, started)
+
+        def query_of(recommender: Recommender) -> Query:
+            return _recommend_query(request, recommender, temperature=request.exploration)
+
+        response = await self._respond(request, query_of, idempotency_key, started)
         if request.exploration is not None:
             await self._log(request, response)
         return response
@@ -108,13 +143,17 @@ class Answers:
         at_most("items", len(request.items), self._limits.max_candidates)
         _, recommender = self._models.tenant(request.tenant).variant(request.variant)
         require_scenario(recommender, "search" if request.query is not None else request.scenario)
-        asker = await self._asker(request, idempotency_key=idempotency_key)
-        index_of = asker.recommender.artifact.catalogue.index_of
         given = list(dict.fromkeys(request.items))
-        known = tuple(index_of[item_id] for item_id in given if item_id in index_of)
-        query = Query(Wish(n=len(known)), candidates=known, explain=request.explain)
-        response = await self._answer(asker, query, started)
-        unknown = [item_id for item_id in given if item_id not in index_of]
+        known: Mapping[str, int] = {}
+
+        def query_of(recommender: Recommender) -> Query:
+            nonlocal known
+            known = recommender.artifact.catalogue.index_of
+            candidates = tuple(known[item_id] for item_id in given if item_id in known)
+            return Query(Wish(n=len(candidates)), candidates=candidates, explain=request.explain)
+
+        response = await self._respond(request, query_of, idempotency_key, started)
+        unknown = [item_id for item_id in given if item_id not in known]
         return response.model_copy(update={"unknown_items": unknown})
 
     async def predict(self, request: PredictRequest) -> RecommendResponse:
@@ -137,49 +176,69 @@ class Answers:
         seen = frozenset(e.item_id for e in events if e.marks_seen() and e.item_id is not None)
         record = UserRecord(num_events=len(events), events=in_order, seen_items=seen)
         asker = _Asker(variant, recommender, record, UserVersion())
-        return await self._answer(asker, _recommend_query(request, recommender), started)
+        ranking = await self._ranked(asker, _recommend_query(request, recommender))
+        return self._response(asker, ranking, started)
 
     # --- who asks
 
-    async def _asker(
-        self, request: RecommendRequest | RankRequest, *, idempotency_key: str | None
-    ) -> _Asker:
-        """Keeps the request's events, then finds the user, adapted if possible."""
-        appended = None
+    async def _respond(
+        self, request: Asked, query_of: QueryOf, idempotency_key: str | None, started: float
+    ) -> RecommendResponse:
         if request.events:
-            appended = await self._append(request, request.events, idempotency_key)
+            asker, ranking = await self._after_append(request, query_of, idempotency_key)
+        else:
+            asker = await self._found_or_anybody(request)
+            ranking = await self._ranked(asker, query_of(asker.recommender))
+        return self._response(asker, ranking, started)
+
+    async def _after_append(
+        self, request: Asked, query_of: QueryOf, idempotency_key: str | None
+    ) -> tuple[_Asker, Ranking]:
+        """Keeps the request's events; the list is begun while the store flushes them."""
+        models = self._models.tenant(request.tenant)
+        variant, recommender = models.variant(request.variant)
+
+        def begin(record: UserRecord) -> Coroutine[Any, Any, Ranking] | None:
+            if models.catalogue_version < record.version.catalogue:
+                return None
+            asker = _Asker(variant, recommender, record, record.version)
+            return self._ranked_by(asker, query_of)
+
+        ahead = _Ahead(begin)
         try:
-            return replace(await self._find(request, fresh=appended is not None), appended=appended)
+            result, record = await self._writes.append_and_read(
+                request.tenant,
+                request.user_id,
+                request.events,
+                key=self._writes.key_of(request, idempotency_key),
+                ahead=ahead,
+            )
+        except BaseException:
+            ahead.drop()
+            raise
+        ranking = ahead.of(record)
+        if ranking is None:
+            ahead.drop()
+            variant, recommender = await self._current(request, record.version)
+        appended = AppendedEvents(
+            accepted=result.accepted, duplicates=result.duplicates, erased=result.erased
+        )
+        key = _state_key(request.tenant, request.user_id, recommender, record.version)
+        asker = _Asker(variant, recommender, record, record.version, key, appended=appended)
+        return asker, await (ranking or self._ranked_by(asker, query_of))
+
+    async def _found_or_anybody(self, request: Asked) -> _Asker:
+        """The user, or, while the store does not answer, nobody in particular."""
+        try:
+            return await self._found(request)
         except StoreError:
-            if appended is not None:
-                raise  # an answer without the events that were just kept would contradict itself
             variant, recommender = self._models.tenant(request.tenant).variant(request.variant)
             return _Asker(variant, recommender, recommender.prior, UserVersion(), store_failed=True)
 
-    async def _append(
-        self,
-        request: RecommendRequest | RankRequest,
-        events: Sequence[Event],
-        idempotency_key: str | None,
-    ) -> AppendedEvents:
-        result = await self._writes.append(
-            request.tenant,
-            request.user_id,
-            events,
-            key=self._writes.key_of(request, idempotency_key),
-        )
-        return AppendedEvents(
-            accepted=result.accepted, duplicates=result.duplicates, erased=result.erased
-        )
-
-    async def _find(self, request: RecommendRequest | RankRequest, *, fresh: bool) -> _Asker:
-        """The user's state from memory, or its record.
-
-        Args:
-            fresh: events were just added, so that memory cannot have the state.
-        """
+    async def _found(self, request: Asked) -> _Asker:
+        """The user's state from memory, or its record."""
         tenant, user_id = request.tenant, request.user_id
-        if not fresh and not request.explain:
+        if not request.explain:
             version = await self._guard.read(lambda: self._store.version(tenant, user_id))
             variant, recommender = await self._current(request, version)
             key = _state_key(tenant, user_id, recommender, version)
@@ -191,9 +250,7 @@ class Answers:
         key = _state_key(tenant, user_id, recommender, record.version)
         return _Asker(variant, recommender, record, record.version, key)
 
-    async def _current(
-        self, request: RecommendRequest | RankRequest, version: UserVersion
-    ) -> tuple[str, Recommender]:
+    async def _current(self, request: Asked, version: UserVersion) -> tuple[str, Recommender]:
         """Who answers, with the catalogue that the store has."""
         models = self._models.tenant(request.tenant)
         if models.catalogue_version < version.catalogue:
@@ -202,12 +259,17 @@ class Answers:
 
     # --- the answer
 
-    async def _answer(self, asker: _Asker, query: Query, started: float) -> RecommendResponse:
-        recommender = asker.recommender
-        recommender.require(query)
+    async def _ranked_by(self, asker: _Asker, query_of: QueryOf) -> Ranking:
+        return await self._ranked(asker, query_of(asker.recommender))
+
+    async def _ranked(self, asker: _Asker, query: Query) -> Ranking:
+        asker.recommender.require(query)
         if isinstance(asker.user, AdaptedUser) and query.explain:
             query = replace(query, explain=False)  # nobody in particular: no event moved anything
-        ranking = await recommender.rank(asker.user, query)
+        return await asker.recommender.rank(asker.user, query)
+
+    def _response(self, asker: _Asker, ranking: Ranking, started: float) -> RecommendResponse:
+        recommender = asker.recommender
         if asker.key is not None:
             self._states.put(asker.key, ranking.user)
         fallback: Literal["prior", "store"] | None = None

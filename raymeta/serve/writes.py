@@ -14,6 +14,7 @@ from raymeta.serve.user_events.base import (
     EventStore,
     IdempotencyKey,
     StoredEvent,
+    UserRecord,
     digest,
 )
 
@@ -78,10 +79,32 @@ class Writes:
             RateLimitError: the user has too many.
             StoreError: the store does not answer; they may have been kept or not.
         """
+        stored, received_ms = self._accepted(tenant, user_id, events)
+        return await self._store.append(tenant, user_id, stored, received_ms=received_ms, key=key)
+
+    async def append_and_read(
+        self,
+        tenant: str,
+        user_id: str,
+        events: Sequence[Event],
+        *,
+        key: IdempotencyKey | None,
+        ahead: Callable[[UserRecord], None],
+    ) -> tuple[AppendResult, UserRecord]:
+        """`append`, and the user as it stands then; `ahead` as for the store's."""
+        stored, received_ms = self._accepted(tenant, user_id, events)
+        return await self._store.append_and_read(
+            tenant, user_id, stored, received_ms=received_ms, key=key, ahead=ahead
+        )
+
+    def _accepted(
+        self, tenant: str, user_id: str, events: Sequence[Event]
+    ) -> tuple[list[StoredEvent], int]:
+        """The events as they are stored, and when they came."""
         received_ms = self._now_ms()
         stored = self.checked(events, self._models.tenant(tenant), now_ms=received_ms)
         self._user_rate.take((tenant, user_id), len(stored))
-        return await self._store.append(tenant, user_id, stored, received_ms=received_ms, key=key)
+        return stored, received_ms
 
     def key_of(self, request: Message, key: str | None) -> IdempotencyKey | None:
         """The caller's key with the request it stands for."""

@@ -18,6 +18,7 @@ from raymeta.adapters.context import with_context
 from raymeta.adapters.film import with_film
 from raymeta.adapters.lora import with_lora
 from raymeta.algorithms import presets
+from raymeta.algorithms.bound import bind
 from raymeta.algorithms.gradient_based import GradientBased
 from raymeta.algorithms.outer import meta_train
 from raymeta.data.worlds.base import TaskSource, batches
@@ -288,6 +289,16 @@ def test_a_batch_gives_each_task_what_it_gets_alone(name: str) -> None:
         close({n: g[row] for n, g in per_task.gradients.items()}, found.gradients)
         torch.testing.assert_close(per_task.loss_sum[row], found.loss_sum)
     close({n: g.sum(0) for n, g in per_task.gradients.items()}, whole.gradients)
+
+
+@EVERY
+def test_bound_to_its_meta_parameters_it_gives_the_same_numbers(name: str) -> None:
+    learner = TABLE[name].make()
+    params, support = start_of(learner), tasks(name).support
+    bound = bind(learner, params)
+    many = {n: t.repeat(4, *[1] * (t.ndim - 1)) for n, t in support.items()}
+    for examples in (task(support, 0), task(support, 1), support, many):
+        close(bound.adapt(examples), learner.adapt(params, examples))
 
 
 @EVERY

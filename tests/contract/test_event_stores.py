@@ -1,6 +1,8 @@
 """Every event store keeps the same promises; a new one is one row of `STORES`."""
 
 import asyncio
+import contextlib
+import random
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -218,6 +220,40 @@ def test_concurrent_appends_to_one_user_keep_every_event_once(store: EventStore)
     assert sum(accepted) == 50
     assert record.num_events == 50
     assert record.state_version == 50
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_append_gives_the_record_that_a_read_gives(
+    store: EventStore, clock: Clock, seed: int
+) -> None:
+    """After whatever was done to the user in between, repeats and erasures among it."""
+    rng = random.Random(seed)
+
+    async def live() -> None:
+        for number in range(120):
+            user, what = rng.choice("uv"), rng.random()
+            if what < 0.1:
+                await store.put_features("t", user, {"age": number}, replace=False)
+            elif what < 0.15:
+                await store.erase("t", user, at_ms=number)
+            elif what < 0.2:
+                await store.put_items("t", [ItemChange("a")])
+            elif what < 0.25:
+                clock.advance(rng.choice([1, 40, 110]) * DAY_MS)
+            elif what < 0.4:
+                await store.append("t", user, [event(f"{number}", at=number)], received_ms=10**15)
+            ids = [rng.randrange(number + 1) for _ in range(rng.randrange(1, 4))]
+            added = [event(f"x{n}", item_id=rng.choice("äbc"), at=n // 4) for n in ids]
+            told: list[UserRecord] = []
+            key = IdempotencyKey(f"k{rng.randrange(60)}", b"body") if what > 0.9 else None
+            with contextlib.suppress(ConflictError):
+                _, record = await store.append_and_read(
+                    "t", user, added, received_ms=10**15, key=key, ahead=told.append
+                )
+                assert record == await store.read("t", user)
+                assert all(one is record for one in told)
+
+    run(live())
 
 
 def test_text_of_any_script_and_odd_characters_survives(store: EventStore) -> None:

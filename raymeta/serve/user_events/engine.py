@@ -27,6 +27,7 @@ from raymeta.serve.user_events.base import (
     UserVersion,
 )
 from raymeta.serve.user_events.database import Connection, Database
+from raymeta.serve.user_events.record_cache import RecordCache
 from raymeta.serve.user_events.sql_rows import Session
 from raymeta.serve.user_events.writer import Writer
 
@@ -58,6 +59,7 @@ class SqlEventStore:
         self._closed = False
         self._closing = threading.Lock()
         self._writer = Writer(database)
+        self._records = RecordCache()  # used in the writer's thread alone
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._idle.put(database.connect())
         self._readers = ThreadPoolExecutor(database.num_readers, thread_name_prefix="event-reader")
@@ -93,11 +95,13 @@ class SqlEventStore:
         request = sql_changes.Append(tenant, user_id, tuple(events), received_ms, key)
 
         def apply(session: Session) -> tuple[AppendResult, UserRecord]:
-            result = sql_changes.append(session, request, **self._terms())
-            return result, sql_reads.read(session, tenant, user_id, **self._terms())
+            return sql_changes.append_and_read(session, request, self._records, **self._terms())
+
+        def remember(found: tuple[AppendResult, UserRecord]) -> None:
+            self._records.put((tenant, user_id), found[1], now_ms=self._now_ms())
 
         tell = None if ahead is None else lambda found: ahead(found[1])
-        return await self._change(tenant, user_id, apply, ahead=tell)
+        return await self._change(tenant, user_id, apply, ahead=tell, committed=remember)
 
     async def put_features(
         self, tenant: str, user_id: str, features: Mapping[str, Any], *, replace: bool
@@ -126,6 +130,7 @@ class SqlEventStore:
             lambda session: sql_changes.erase(
                 session, tenant, user_id, at_ms=at_ms, **self._terms()
             ),
+            committed=lambda _: self._records.drop((tenant, user_id)),
         )
 
     async def put_items(self, tenant: str, items: Sequence[ItemChange]) -> int:
@@ -135,7 +140,10 @@ class SqlEventStore:
 
     async def sweep(self) -> int:
         return await self._change(
-            "", "", lambda session: sql_changes.sweep(session, **self._terms())
+            "",
+            "",
+            lambda session: sql_changes.sweep(session, **self._terms()),
+            committed=lambda _: self._records.drop_old(self._now_ms()),
         )
 
     async def read(self, tenant: str, user_id: str) -> UserRecord:
@@ -179,8 +187,10 @@ class SqlEventStore:
         apply: Callable[[Session], ResultT],
         *,
         ahead: Callable[[ResultT], None] | None = None,
+        committed: Callable[[ResultT], None] | None = None,
     ) -> ResultT:
-        return await self._in_time(self._writer.submit((tenant, user_id), apply, ahead=ahead))
+        answer = self._writer.submit((tenant, user_id), apply, ahead=ahead, committed=committed)
+        return await self._in_time(answer)
 
     # --- reading, in the readers' threads
 

@@ -17,15 +17,20 @@ from raymeta.serve.user_events.base import (
     LoggedRanking,
     Retention,
     StoredEvent,
+    UserRecord,
+    UserVersion,
     id_digest,
 )
 from raymeta.serve.user_events.conflicts import event_conflict, key_conflict
+from raymeta.serve.user_events.record_cache import RecordCache, with_events
+from raymeta.serve.user_events.sql_reads import read
 from raymeta.serve.user_events.sql_rows import (
     EVENT_COLUMNS,
     NEVER_MS,
     ORDER_DOWN,
     Session,
     UserRow,
+    catalogue_version,
     clear,
     event_values,
     locked,
@@ -45,12 +50,37 @@ class Append:
 
 def append(session: Session, request: Append, *, retention: Retention, now_ms: int) -> AppendResult:
     """Adds events to a user; locks the user's row first, so that one append follows another."""
+    return _append(session, request, retention=retention, now_ms=now_ms)[0]
+
+
+def append_and_read(
+    session: Session, request: Append, records: RecordCache, *, retention: Retention, now_ms: int
+) -> tuple[AppendResult, UserRecord]:
+    """`append`, and the user as it stands then: the record before out of `records`, where it is
+    there, and the new events."""
+    tenant, user_id = request.tenant, request.user_id
+    result, user, fresh = _append(session, request, retention=retention, now_ms=now_ms)
+    before = UserVersion(user.number, user.epoch_ms)
+    record = records.get((tenant, user_id), before)
+    if user.number == 0:
+        record = UserRecord(before)  # nothing was ever stored
+    if record is None or result.replayed:
+        return result, read(session, tenant, user_id, retention=retention, now_ms=now_ms)
+    catalogue = catalogue_version(session, tenant)
+    after = UserVersion(result.state_version, user.epoch_ms, catalogue)
+    return result, with_events(record, fresh, after, retained=retention.events)
+
+
+def _append(
+    session: Session, request: Append, *, retention: Retention, now_ms: int
+) -> tuple[AppendResult, UserRow, Sequence[StoredEvent]]:
+    """What became of the events, the user's row before, and what was new."""
     user = locked(session, request.tenant, request.user_id, retention=retention, now_ms=now_ms)
     key = request.key
     if key is not None:
         oldest = now_ms - retention.idempotency_ttl_ms
         if stored := _answered(session, request.tenant, user, key, oldest_ms=oldest):
-            return stored
+            return stored, user, ()
     fresh, duplicates, erased = _sort_out(session, user, request)
     _insert(session, user, fresh, now_ms=now_ms)
     number = user.number + bool(fresh)
@@ -70,7 +100,7 @@ def append(session: Session, request: Append, *, retention: Retention, now_ms: i
     result = AppendResult(number, len(fresh), duplicates, erased)
     if key is not None:
         _keep_answer(session, request.tenant, user, key, result, now_ms=now_ms)
-    return result
+    return result, user, tuple(fresh.values())
 
 
 def put_features(

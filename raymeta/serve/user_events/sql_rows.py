@@ -69,9 +69,13 @@ def find(
     return None if user is None or is_forgotten(user, retention, now_ms) else user
 
 
-def version_of(session: Session, tenant: str, user: UserRow | None) -> UserVersion:
+def catalogue_version(session: Session, tenant: str) -> int:
     rows = session.all("SELECT version FROM catalogues WHERE tenant = ?", (tenant,))
-    catalogue = int(rows[0][0]) if rows else 0
+    return int(rows[0][0]) if rows else 0
+
+
+def version_of(session: Session, tenant: str, user: UserRow | None) -> UserVersion:
+    catalogue = catalogue_version(session, tenant)
     if user is None:
         return UserVersion(catalogue=catalogue)
     return UserVersion(user.number, user.epoch_ms, catalogue)

@@ -33,6 +33,7 @@ class _Change:
     loop: asyncio.AbstractEventLoop
     answer: asyncio.Future[Any]
     ahead: Callable[[Any], None] | None = None
+    committed: Callable[[Any], None] | None = None
 
     def succeed(self, result: Any) -> None:
         if not self.answer.done():  # nobody waits any more
@@ -68,6 +69,7 @@ class Writer:
         apply: Callable[[Session], ResultT],
         *,
         ahead: Callable[[ResultT], None] | None = None,
+        committed: Callable[[ResultT], None] | None = None,
     ) -> "asyncio.Future[ResultT]":
         """Queues a change; the answer comes once it is durable.
 
@@ -75,6 +77,7 @@ class Writer:
             order: of the rows that it locks; what has the same keeps its order.
             apply: the change, within a transaction.
             ahead: called in the event loop with the result before it is durable.
+            committed: called in the writer's thread with the result once it is durable.
 
         Raises:
             StoreError: the writer is closed.
@@ -84,7 +87,7 @@ class Writer:
         with self._closing:
             if self._closed:
                 raise StoreError("The event store is closed.", remedy="Open a new one.")
-            self._pending.put(_Change(order, apply, loop, answer, ahead))
+            self._pending.put(_Change(order, apply, loop, answer, ahead, committed))
         return answer
 
     def close(self) -> None:
@@ -133,6 +136,9 @@ class Writer:
                 told = self._database.explain(error)
                 _tell([(group[0].loop, group[0].fail, told)])
         else:
+            for change, result in zip(group, results, strict=True):
+                if change.committed is not None:
+                    change.committed(result)
             _tell(
                 (change.loop, change.succeed, result)
                 for change, result in zip(group, results, strict=True)

@@ -1,6 +1,7 @@
 """What a store in a file promises beside the contract of every store."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
@@ -259,3 +260,40 @@ def test_a_write_that_another_process_blocks_too_long_is_refused(tmp_path: Path)
     blocker.close()
     assert append(store, "u", event("1")).accepted == 1
     store.close()
+
+
+def test_a_record_in_memory_never_hides_what_another_process_wrote(tmp_path: Path) -> None:
+    one, other = open_store(tmp_path), open_store(tmp_path)
+    with contextlib.closing(one), contextlib.closing(other):
+
+        async def both() -> None:
+            for number in range(40):
+                store = one if number % 3 else other
+                _, record = await store.append_and_read(
+                    "t", "u", [event(f"{number}")], received_ms=10**15
+                )
+                last = [f"{n}" for n in range(max(0, number - 4), number + 1)]
+                assert [e.event_id for e in record.events] == last
+
+        asyncio.run(both())
+
+
+def test_what_was_not_committed_is_not_remembered(tmp_path: Path) -> None:
+    with contextlib.closing(open_store(tmp_path)) as store:
+
+        async def conflict() -> None:
+            await store.append_and_read("t", "u", [event("1")], received_ms=9)
+            told: list[Any] = []
+            good, bad = event("2"), event("1", item_id="another")
+            results = await asyncio.gather(
+                store.append_and_read("t", "u", [good], received_ms=9, ahead=told.append),
+                store.append_and_read("t", "u", [bad], received_ms=9, ahead=told.append),
+                return_exceptions=True,
+            )
+            assert isinstance(results[1], ConflictError)
+            assert not isinstance(results[0], BaseException)
+            assert results[0][1] == await store.read("t", "u")
+            _, record = await store.append_and_read("t", "u", [event("3")], received_ms=9)
+            assert [e.event_id for e in record.events] == ["1", "2", "3"]
+
+        asyncio.run(conflict())
