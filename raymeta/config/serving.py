@@ -135,6 +135,22 @@ class AccessConfig(StrictModel):
     """YAML file of keys, each with name, sha256, scopes and tenants; every replica reads it."""
 
 
+class CompatConfig(StrictModel):
+    """Routes in the shapes of other products, for callers that are not to change."""
+
+    products: tuple[Literal["gorse", "metarank", "personalize"], ...] = ()
+    """Whose routes are added beside `/v1`. None unless named: their paths, such as `/events` and
+    `/feedback`, have no prefix, so that a shop's gateway may have them already, and each route is
+    one more way in."""
+
+    event_types: dict[str, str] = Field(default_factory=dict)
+    """Their name of a type of event -> ours, e.g. `star: purchase`; others are taken as they are,
+    and refused where no model knows them."""
+
+    category_feature: str = "category"
+    """The feature of an item that Gorse's categories are."""
+
+
 class LimitsConfig(StrictModel):
     """What a request may ask for; more is refused with 413, 422 or 429."""
 
@@ -223,6 +239,9 @@ class ServingConfig(StrictModel):
 
     limits: LimitsConfig = LimitsConfig()
     """What a request may ask for."""
+
+    compat: CompatConfig = CompatConfig()
+    """Which other products' requests are understood."""
 
     replicas: ReplicaConfig = ReplicaConfig()
     """The processes that answer."""

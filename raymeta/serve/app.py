@@ -119,7 +119,7 @@ class RecommenderReplica:
             self._maintenance = asyncio.create_task(self._maintain())
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return create_app(self._service, request_id_header=False)
+        return create_app(self._service, request_id_header=False, compat=self._config.compat)
 
     def __del__(self) -> None:
         if store := getattr(self, "_store", None):

@@ -8,6 +8,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from raymeta.config.serving import CompatConfig
+from raymeta.serve.compat import products
 from raymeta.serve.envelope import Envelope
 from raymeta.serve.problems import add_handlers
 from raymeta.serve.routes import events, items, operations, recommend, users
@@ -16,12 +18,15 @@ from raymeta.serve.schemas.operations import Problem
 from raymeta.serve.service import Service
 
 
-def create_app(service: Service, *, request_id_header: bool = True) -> FastAPI:
+def create_app(
+    service: Service, *, request_id_header: bool = True, compat: CompatConfig | None = None
+) -> FastAPI:
     """The application around a service.
 
     Args:
         service: what the routes call.
         request_id_header: whether answers get an `X-Request-ID`; Ray Serve adds its own.
+        compat: which other products' requests are understood; none if not given.
     """
     app = FastAPI(
         title="raymeta",
@@ -33,6 +38,7 @@ def create_app(service: Service, *, request_id_header: bool = True) -> FastAPI:
     )
     for part in (events, recommend, users, items, operations):
         part.add_routes(app, service)
+    products.add_routes(app, service, compat or CompatConfig())
     add_handlers(app)
     app.add_middleware(
         Envelope,
