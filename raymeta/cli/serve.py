@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -36,6 +37,14 @@ def serve(
     keys: Annotated[
         Path | None, typer.Option(help="YAML file of API keys; anybody may call without one.")
     ] = None,
+    playground: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA_DIR",
+            help="The data set of the artifact: the page can then replay real test users beside "
+            "baselines.",
+        ),
+    ] = None,
     address: Annotated[
         str | None,
         typer.Option(help="A running Ray cluster; one is started here if not given."),
@@ -64,20 +73,41 @@ def serve(
     from raymeta.serve.local import serve_artifact
 
     console.print(f"Starting Ray Serve with {replicas} replica(s) of {artifact} ...")
-    with serve_artifact(
-        artifact,
-        host=host,
-        port=port,
-        num_replicas=replicas,
-        store=_store(store),
-        keys_file=keys,
-        address=address,
-    ) as url:
+    with (
+        written_households(artifact, playground) as households_file,
+        serve_artifact(
+            artifact,
+            host=host,
+            port=port,
+            num_replicas=replicas,
+            store=_store(store),
+            keys_file=keys,
+            households_file=households_file,
+            address=address,
+        ) as url,
+    ):
         shown = store.rpartition("@")[2]  # a URL may hold a password
         result = {"url": url, "artifact": str(artifact), "store": shown, "replicas": replicas}
         emit(result, as_json=as_json, render=_render)
         wait_for_interrupt()
         console.print("Stopping ...")
+
+
+@contextlib.contextmanager
+def written_households(artifact: Path, data_dir: Path | None) -> Iterator[Path | None]:
+    """A file of the test users that the page can replay, for as long as a service reads it."""
+    if data_dir is None:
+        yield None
+        return
+    from raymeta.artifact import load_artifact
+    from raymeta.serve.households import find_households
+
+    with console.status("Choosing test users to replay, and tuning baselines beside them"):
+        households = find_households(load_artifact(artifact), data_dir)
+    with tempfile.TemporaryDirectory(prefix="raymeta-playground-") as folder:
+        file = Path(folder) / "households.json"
+        file.write_text(households.model_dump_json())
+        yield file
 
 
 def _store(text: str) -> "str | StoreConfig":
@@ -124,7 +154,8 @@ def _render(result: dict[str, Any]) -> str:
     event = {"user_id": "ann", "events": [{"item_id": item, "event_type": "purchase"}]}
     return "\n".join(
         [
-            f"Serving at {url} (events in {result['store']}). Try, in another terminal:",
+            f"Serving at {url} (events in {result['store']}).",
+            f"Shop there: open {url}/ in a browser. Or try, in another terminal:",
             "",
             _curl(f"{url}/v1/events", event),
             _curl(f"{url}/v1/recommend", {"user_id": "ann", "n": 5}),

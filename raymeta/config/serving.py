@@ -246,6 +246,10 @@ class ServingConfig(StrictModel):
     replicas: ReplicaConfig = ReplicaConfig()
     """The processes that answer."""
 
+    households_file: str | None = None
+    """Real histories that the page at `/` replays, as `raymeta serve --playground` writes them. Not
+    given: none."""
+
     last_good_file: str | None = None
     """Where replicas note the models that they could load, so that one that restarts while a bad
     artifact is declared answers with those. Not given: beside the SQLite file, otherwise none."""

@@ -21,6 +21,7 @@ from raymeta.errors import RaymetaError
 from raymeta.runtime import num_alive_nodes
 from raymeta.serve import last_good
 from raymeta.serve.access import Keys, require_keys_on
+from raymeta.serve.households import read_households
 from raymeta.serve.ingress import create_app
 from raymeta.serve.models import Maker, TenantModels, load_models
 from raymeta.serve.problems import RETRY_AFTER_S
@@ -87,6 +88,7 @@ class RecommenderReplica:
             retention=config.retention,
             state_cache_bytes=config.state_cache_bytes,
             rate_share=1.0 / config.replicas.num_replicas,
+            households=read_households(config.households_file),
         )
         self._has_models = False
         self._maintenance: asyncio.Task[None] | None = None

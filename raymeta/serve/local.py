@@ -49,6 +49,7 @@ def serve_artifact(
     num_replicas: int = 1,
     store: str | Path | StoreConfig | None = SqliteStoreConfig().path,
     keys_file: str | Path | None = None,
+    households_file: str | Path | None = None,
     address: str | None = None,
 ) -> Iterator[str]:
     """Serves one artifact for the length of a `with`; gives the base URL once it is ready.
@@ -61,6 +62,7 @@ def serve_artifact(
         store: the SQLite file of the events, or another store's settings; None keeps events in
             memory (one replica only).
         keys_file: the API keys; anybody may call without one.
+        households_file: real histories that the page can replay, as JSON.
         address: of a running Ray cluster; one is started on this machine if not given.
 
     Raises:
@@ -80,6 +82,9 @@ def serve_artifact(
             if keys_file is None
             else AccessConfig(keys_file=str(Path(keys_file).absolute())),
             "replicas": ReplicaConfig(num_replicas=num_replicas),
+            "households_file": None
+            if households_file is None
+            else str(Path(households_file).absolute()),
         },
         source="serve_artifact",
     )

@@ -15,6 +15,7 @@ from raymeta.serve.items import Items
 from raymeta.serve.models import Maker, Models, TenantModels
 from raymeta.serve.rate_limits import RateLimit
 from raymeta.serve.schemas.operations import ModelFacts, ModelsResponse, ReadyResponse
+from raymeta.serve.schemas.page import Households
 from raymeta.serve.states import StateCache
 from raymeta.serve.user_events.base import EventStore
 from raymeta.serve.users import Users
@@ -41,6 +42,7 @@ class Service:
         retention: what the store keeps.
         state_cache_bytes: adapted states kept in memory.
         rate_share: this replica's part of the rates of the whole service, 0 to 1.
+        households: real histories that the page can replay; None without any.
         now_ms: the clock, in UTC milliseconds.
     """
 
@@ -54,11 +56,13 @@ class Service:
         retention: RetentionConfig,
         state_cache_bytes: int,
         rate_share: float = 1.0,
+        households: Households | None = None,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self.store = store
         self.keys = keys
         self.limits = limits
+        self.households = households
         self.models = Models(store, maker)
         self.states = StateCache(
             max_bytes=state_cache_bytes, max_age_ms=STATE_MAX_AGE_MS, now_ms=now_ms
