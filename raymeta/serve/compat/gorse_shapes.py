@@ -106,8 +106,8 @@ class KeptUser(Pascal):
     user_id: str
     """The user."""
 
-    labels: dict[str, Any]
-    """Features."""
+    labels: dict[str, Any] | list[Any]
+    """Features; a list where that is what was put."""
 
     comment: str
     """The feature `comment`."""
@@ -128,8 +128,8 @@ class KeptItem(Pascal):
     timestamp: str
     """The feature `timestamp`; empty where it has none."""
 
-    labels: dict[str, Any]
-    """The other features."""
+    labels: dict[str, Any] | list[Any]
+    """The other features; a list where that is what was put."""
 
     comment: str
     """The feature `comment`."""
@@ -169,9 +169,10 @@ def user_features(user: UserPatch) -> UserFeatures:
 
 def kept_user(user: UserResponse) -> KeptUser:
     """A user in Gorse's words."""
-    labels = {name: value for name, value in user.features.items() if name != COMMENT}
     return KeptUser(
-        user_id=user.user_id, labels=labels, comment=str(user.features.get(COMMENT, ""))
+        user_id=user.user_id,
+        labels=_labels(user.features, {COMMENT}),
+        comment=str(user.features.get(COMMENT, "")),
     )
 
 
@@ -200,13 +201,12 @@ def named_item(item: Item, category_feature: str) -> NamedItem:
 
 def kept_item(item: ItemResponse, category_feature: str) -> KeptItem:
     """An item in Gorse's words."""
-    own = {COMMENT, TIMESTAMP, category_feature}
     return KeptItem(
         item_id=item.item_id,
         is_hidden=not item.available,
         categories=as_categories(item.features.get(category_feature)),
         timestamp=str(item.features.get(TIMESTAMP, "")),
-        labels={name: value for name, value in item.features.items() if name not in own},
+        labels=_labels(item.features, {COMMENT, TIMESTAMP, category_feature}),
         comment=str(item.features.get(COMMENT, "")),
     )
 
@@ -230,3 +230,10 @@ def _of_labels(labels: Labels) -> dict[str, JsonValue]:
     if labels is None:
         return {}
     return {LABELS: labels} if isinstance(labels, list) else dict(labels)
+
+
+def _labels(features: dict[str, Any], own: set[str]) -> dict[str, Any] | list[Any]:
+    """The opposite."""
+    labels = {name: value for name, value in features.items() if name not in own}
+    only = labels.get(LABELS)
+    return only if isinstance(only, list) and len(labels) == 1 else labels

@@ -116,7 +116,7 @@ def test_users(call: Call) -> None:
     assert answered(call("GET", "/api/user/bob")) == {"UserId": "bob", **changed}
     several = [{"UserId": "a", "Labels": ["x", "y"]}, {"UserId": "b"}]
     assert answered(call("POST", "/api/users", json=several)) == {"RowAffected": 2}
-    assert answered(call("GET", "/api/user/a"))["Labels"] == {"labels": ["x", "y"]}
+    assert answered(call("GET", "/api/user/a"))["Labels"] == ["x", "y"]
     assert answered(call("DELETE", "/api/user/bob")) == {"RowAffected": 1}
     problem(call("GET", "/api/user/bob"), 404)
 
