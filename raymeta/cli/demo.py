@@ -9,7 +9,7 @@ import typer
 from raymeta.cli.evaluate import render as render_evaluation
 from raymeta.cli.output import console, emit, result_console
 from raymeta.cli.serve import wait_for_interrupt, written_households
-from raymeta.cli.story import measure, render_story, tell
+from raymeta.cli.story import STORY_VISITS, render_story, tell, typical_household
 from raymeta.cli.train import progress
 from raymeta.config.experiment import DataConfig, ExperimentConfig, TrainingConfig
 
@@ -36,6 +36,7 @@ def demo(
     """
     from raymeta.artifact import load_artifact
     from raymeta.data.task_split import load_task_split
+    from raymeta.evaluation.fixed_target import measure_fixed_target
     from raymeta.serve.local import serve_artifact
     from raymeta.train.trainer import fit
 
@@ -53,8 +54,16 @@ def demo(
         result_console().print(render_evaluation(evaluation))
     console.rule("4/4  Serving, and one new household")
     split = load_task_split(data, artifact.experiment.data)
-    measured = measure(artifact, split.test, positive_types=split.positive_types)
-    typical = measured.typical(split.test)
+    measured = measure_fixed_target(
+        artifact.algorithm,
+        artifact.meta_params,
+        split.test,
+        STORY_VISITS,
+        view=artifact.view,
+        num_items=len(artifact.catalogue),
+        positive_types=split.positive_types,
+    )
+    typical = typical_household(measured, split.test)
     store = folder / "events.sqlite"
     with (
         written_households(artifact.path, data if serve else None) as households,

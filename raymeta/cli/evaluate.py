@@ -66,8 +66,9 @@ def evaluate(
 ) -> None:
     """Score an artifact, or an experiment over folds, on users that training never met.
 
-    Writes results.json, report.md, curve.png and per_user.parquet. Over folds, what was computed
-    is kept in the report's folder, so that the same command goes on where it was interrupted.
+    Writes results.json, report.html, report.md, pictures and per_user.parquet. Over folds, what
+    was computed is kept in the report's folder, so that the same command goes on where it was
+    interrupted.
 
     Example: raymeta evaluate runs/grocery/artifact --data data/grocery
     Example: raymeta evaluate tune_configs/experiments/grocery.yaml --folds 5 --data data/grocery
@@ -204,7 +205,7 @@ def _report(
 
 def render(result: dict[str, Any]) -> Group:
     """The tables for a terminal: nDCG@10, Recall@20 and the paired differences."""
-    from raymeta.evaluation.report import METRIC_TITLES, difference_rows, quality_rows
+    from raymeta.evaluation.tables import METRIC_TITLES, difference_rows, quality_rows
 
     unit = result["protocol"]["unit"]
     tables: list[Any] = []

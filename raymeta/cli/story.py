@@ -8,22 +8,18 @@ did not have by then.
 import json
 import urllib.request
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from raymeta.data.episodes import cut
 from raymeta.data.events import History
-from raymeta.evaluation.adapted import AdaptedScorer
-from raymeta.evaluation.metrics import ndcg_of_list, user_metrics
-from raymeta.evaluation.protocol import cut_tasks
+from raymeta.evaluation.fixed_target import FixedTarget
+from raymeta.evaluation.metrics import ndcg_of_list
 
 if TYPE_CHECKING:
     from raymeta.artifact import Artifact
@@ -34,57 +30,20 @@ FULL_BASKET = 5
 """New products of the catalogue at a visit that tells something of a household."""
 
 
-@dataclass(frozen=True)
-class Households:
-    """How the recommendations of some households become better with their visits.
+def typical_household(households: FixedTarget, histories: Sequence[History]) -> int:
+    """The position of a household that is typical of those whose list becomes better.
 
-    Attributes:
-        rows: `[H]` positions in the list of histories: those with something left to find.
-        ndcg: `[H, V]` nDCG@10 after each number of visits in `STORY_VISITS`.
+    Nearest to their mean nDCG@10 after every number of visits; of those with full baskets, if
+    there are any, since their visits tell something.
     """
-
-    rows: NDArray[np.int64]
-    ndcg: NDArray[np.float64]
-
-    def facts(self) -> dict[str, Any]:
-        """How many there are, their mean nDCG@10, and how many gained or lost by the visits."""
-        rise = self.ndcg[:, -1] - self.ndcg[:, 0]
-        return {
-            "count": len(self.rows),
-            "mean_ndcg_at_10": self.ndcg.mean(axis=0).tolist(),
-            "better": float((rise > 0).mean()),
-            "worse": float((rise < 0).mean()),
-        }
-
-    def typical(self, histories: Sequence[History]) -> int:
-        """The position of a household that is typical of those whose list becomes better.
-
-        Nearest to their mean nDCG@10 after every number of visits; of those with full baskets, if
-        there are any, since their visits tell something.
-        """
-        better = self.ndcg[:, -1] > self.ndcg[:, 0]
-        if not better.any():
-            better[:] = True
-        distance = np.square(self.ndcg - self.ndcg[better].mean(axis=0)).sum(axis=1)
-        told = better & np.array([has_full_baskets(histories[row]) for row in self.rows])
-        distance[~(told if told.any() else better)] = np.inf
-        return int(self.rows[distance.argmin()])
-
-
-def measure(
-    artifact: "Artifact", histories: Sequence[History], *, positive_types: Sequence[int]
-) -> Households:
-    """Adapts to each household after every number of visits, and ranks the same products."""
-    num_items = len(artifact.catalogue)
-    (end,) = cut_tasks(histories, STORY_VISITS[-1:], unit="visits", positive_types=positive_types)
-    scorer = AdaptedScorer(artifact.algorithm, artifact.meta_params, view=artifact.view)
-    had, wanted = end.masked(num_items), end.relevant(num_items)
-    columns = []
-    for visits in STORY_VISITS:
-        known = [history.where(history.visit < visits) for history in end.supports]
-        scores = torch.from_numpy(scorer.score(known)).masked_fill(had, -torch.inf)
-        columns.append(user_metrics(scores, wanted)[0]["ndcg_at_10"].numpy())
-    return Households(end.user_rows, np.stack(columns, axis=1).astype(np.float64))
+    ndcg = households.ndcg
+    better = ndcg[:, -1] > ndcg[:, 0]
+    if not better.any():
+        better[:] = True
+    distance = np.square(ndcg - ndcg[better].mean(axis=0)).sum(axis=1)
+    told = better & np.array([has_full_baskets(histories[row]) for row in households.rows])
+    distance[~(told if told.any() else better)] = np.inf
+    return int(households.rows[distance.argmin()])
 
 
 def has_full_baskets(history: History) -> bool:
@@ -194,9 +153,7 @@ def render_story(summary: dict[str, Any]) -> Group:
     url = summary["url"]
     return Group(
         table,
-        Text(
-            f"Report:   {summary['report']}/report.md, curve.png", no_wrap=True, overflow="ignore"
-        ),
+        Text(f"Report:   {summary['report']}/report.html", no_wrap=True, overflow="ignore"),
         Text(f"Endpoint: {url}. Try, in another terminal:", no_wrap=True, overflow="ignore"),
         Text(
             f"curl -s {url}/v1/events {header} -d '{json.dumps(event)}'",

@@ -58,6 +58,27 @@ def draw_curve(result: Summary, path: Path, *, metric: str = "ndcg_at_10") -> No
     figure.savefig(path)
 
 
+def draw_gains(result: Summary, path: Path) -> None:
+    """Writes a PNG: by support size, how much adapting changes single users' nDCG@10."""
+    figure = Figure(figsize=(9.0, 4.2), dpi=144, layout="constrained")
+    axes = figure.add_subplot()
+    axes.axhline(0.0, color="#444a52", linewidth=1.0)
+    color = _STYLES[OURS]["color"]
+    for x, gain in enumerate(result["gain"].values()):
+        lowest, low, middle, high, highest = gain["quantiles"].values()
+        axes.vlines(x, lowest, highest, color=color, linewidth=1.4)
+        axes.vlines(x, low, high, color=color, linewidth=9, alpha=0.45)
+        axes.plot(x, middle, marker="_", color="#20303f", markersize=16, markeredgewidth=2)
+        share = f"{gain['better']:.0%} better\n{gain['worse']:.0%} worse"
+        axes.annotate(
+            share, (x, highest), (9, 0), textcoords="offset points", fontsize=8.5, va="top"
+        )
+    _dress(axes, result, "Gain in nDCG@10 by adapting, over users: median, middle half, 5% to 95%")
+    axes.set_xticks(range(len(result["gain"])), list(result["gain"]))
+    axes.set_xlim(-0.4, len(result["gain"]) - 0.3)
+    figure.savefig(path)
+
+
 def _draw_means(axes: Axes, result: Summary, names: Sequence[str], metric: str) -> None:
     sizes = result["support_sizes"]
     ends: dict[str, float] = {}

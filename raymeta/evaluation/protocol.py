@@ -19,6 +19,9 @@ from raymeta.data.events import History
 from raymeta.errors import DataError
 from raymeta.evaluation.metrics import CUTOFF, METRICS, ceiling, chance, coverage, user_metrics
 
+COUNTS = ("num_known", "num_later")
+"""Of each user of a support size: catalogue items in the support, and items to find."""
+
 SCORES_PER_BATCH = 4_000_000
 """Users are scored in batches of about so many scores (16 MB in float32)."""
 
@@ -67,6 +70,17 @@ class Tasks:
             queries=self.queries[start:stop],
         )
 
+    def counts(self) -> pd.DataFrame:
+        """A row a task: `size`, `user_row` and `COUNTS`."""
+        return pd.DataFrame(
+            {
+                "size": self.size,
+                "user_row": self.user_rows,
+                "num_known": [len(np.unique(h.item[h.item >= 0])) for h in self.supports],
+                "num_later": [len(query) for query in self.queries],
+            }
+        )
+
     def masked(self, num_items: int) -> torch.Tensor:
         """Items that may not be recommended: bool `[T, I]`."""
         if self.repeat:
@@ -83,7 +97,7 @@ class Scored:
     """One method over one list of users.
 
     Attributes:
-        users: a row a (size, user): `size`, `user_row`, then one column a metric.
+        users: a row a (size, user): `size`, `user_row`, `COUNTS`, then one column a metric.
         coverage: share of the catalogue recommended to anyone in the first ten, by size.
     """
 
@@ -139,10 +153,7 @@ def score_tasks(scorer: Scorer, tasks: Sequence[Tasks], *, num_items: int) -> Sc
             values, ranked = user_metrics(scores, batch.relevant(num_items))
             parts.append(pd.DataFrame({name: values[name].numpy() for name in METRICS}))
             top.append(ranked)
-        frame = pd.concat(parts, ignore_index=True)
-        frame.insert(0, "user_row", sized.user_rows)
-        frame.insert(0, "size", sized.size)
-        frames.append(frame)
+        frames.append(pd.concat([sized.counts(), pd.concat(parts, ignore_index=True)], axis=1))
         covered[sized.size] = coverage(torch.cat(top), num_items)
     return Scored(pd.concat(frames, ignore_index=True), covered)
 
@@ -151,16 +162,15 @@ def reference_lines(tasks: Sequence[Tasks], *, num_items: int) -> dict[str, Scor
     """`chance` (expectation of a random ranking) and `ceiling` (a perfect one)."""
     frames: dict[str, list[pd.DataFrame]] = {"chance": [], "ceiling": []}
     for sized in tasks:
-        relevant = np.array([len(query) for query in sized.queries])
-        candidates = num_items - np.array(
-            [0 if sized.repeat else len(np.unique(h.item[h.item >= 0])) for h in sized.supports]
-        )
+        counts = sized.counts()
+        relevant = counts["num_later"].to_numpy()
+        hidden = 0 if sized.repeat else counts["num_known"].to_numpy()
+        candidates = np.full(len(sized), num_items) - hidden
         for name, values in (
             ("chance", chance(relevant, candidates)),
             ("ceiling", ceiling(relevant)),
         ):
-            frame = pd.DataFrame({"size": sized.size, "user_row": sized.user_rows, **values})
-            frames[name].append(frame)
+            frames[name].append(counts.assign(**values))
     return {name: Scored(pd.concat(parts, ignore_index=True), {}) for name, parts in frames.items()}
 
 

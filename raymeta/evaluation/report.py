@@ -1,4 +1,4 @@
-"""A report folder: results.json, report.md, curve.png and the per-user scores as Parquet."""
+"""A report folder: what was measured as JSON and by user, as pages to read, and as pictures."""
 
 import json
 import tempfile
@@ -8,19 +8,19 @@ from typing import Any
 
 from raymeta.errors import DataError
 from raymeta.evaluation.fold import OURS, FoldScores
-from raymeta.evaluation.plots import draw_curve
+from raymeta.evaluation.page import to_html
+from raymeta.evaluation.plots import draw_curve, draw_gains
 from raymeta.evaluation.summary import LABELS, Summary, pool
+from raymeta.evaluation.tables import (
+    METRIC_TITLES,
+    difference_rows,
+    protocol_text,
+    quality_rows,
+)
 
 RESULTS = "results.json"
 CELLS = "cells"
 """Where folds keep what they computed, inside a report's folder."""
-
-METRIC_TITLES = {
-    "ndcg_at_10": "nDCG@10",
-    "recall_at_20": "Recall@20",
-    "mrr": "MRR",
-    "hit_rate_at_10": "Hit rate@10",
-}
 
 
 def write_report(result: Summary, scores: Sequence[FoldScores], folder: Path) -> None:
@@ -37,13 +37,21 @@ def write_report(result: Summary, scores: Sequence[FoldScores], folder: Path) ->
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
         partial = Path(name)
         pool(scores).to_parquet(partial / "per_user.parquet", index=False)
-        (partial / "report.md").write_text(to_markdown(result), encoding="utf-8")
         draw_curve(result, partial / "curve.png")
+        gains = None
+        if result["gain"]:
+            gains = partial / "gains.png"
+            draw_gains(result, gains)
+        (partial / "report.md").write_text(to_markdown(result), encoding="utf-8")
+        page = to_html(result, curve=partial / "curve.png", gains=gains)
+        (partial / "report.html").write_text(page, encoding="utf-8")
         text = json.dumps(result, indent=1, ensure_ascii=False)
         (partial / RESULTS).write_text(text + "\n", encoding="utf-8")
-        (folder / RESULTS).unlink(missing_ok=True)
-        for file in ("per_user.parquet", "report.md", "curve.png", RESULTS):
-            (partial / file).replace(folder / file)
+        for name in (RESULTS, "gains.png"):
+            (folder / name).unlink(missing_ok=True)
+        made = sorted(partial.iterdir(), key=lambda file: file.name == RESULTS)
+        for file in made:
+            file.replace(folder / file.name)
 
 
 def require_report_folder(folder: Path) -> None:
@@ -60,7 +68,8 @@ def require_report_folder(folder: Path) -> None:
 
 def to_markdown(result: Summary) -> str:
     """The report as a page: a table a metric, paired differences, and how it was run."""
-    sections = [_header(result)]
+    title = f"# {result['protocol']['name']}: new users by support size"
+    sections = [title, protocol_text(result)]
     for metric, title in METRIC_TITLES.items():
         sections.append(f"## {title}\n\n{_table(quality_rows(result, metric), result)}")
     sections.append(f"## Coverage@10\n\n{_table(_coverage_rows(result), result)}")
@@ -78,54 +87,6 @@ def to_markdown(result: Summary) -> str:
         )
     sections.extend([_tuning(result), _run(result)])
     return "\n\n".join(filter(None, sections)) + "\n"
-
-
-def quality_rows(result: Summary, metric: str) -> list[tuple[str, list[str]]]:
-    """(label, a cell a support size): mean and half the width of its 95% interval."""
-    return [
-        (LABELS[name], [format_span(by_size[str(s)][metric]) for s in result["support_sizes"]])
-        for name, by_size in result["methods"].items()
-    ]
-
-
-def difference_rows(
-    result: Summary, sizes: Sequence[int], *, marks: tuple[str, str] = ("**", "**")
-) -> list[tuple[str, list[str]]]:
-    """(label of the other method, a cell for each of `sizes`): paired difference in nDCG@10.
-
-    Differences whose interval leaves out zero stand between the two `marks`.
-    """
-    rows = []
-    for name, by_size in result["differences"].items():
-        cells = []
-        for size in sizes:
-            span = by_size[str(size)]["ndcg_at_10"]
-            mean = round(span["mean"], 3) + 0.0  # no "-0.000"
-            text = f"{mean:+.3f} ±{(span['high'] - span['low']) / 2:.3f}"
-            is_clear = span["low"] > 0 or span["high"] < 0
-            cells.append(text.join(marks) if is_clear else text)
-        rows.append((f"less {LABELS[name]}", cells))
-    return rows
-
-
-def format_span(span: dict[str, float]) -> str:
-    """`0.505 ±0.010`."""
-    return f"{span['mean']:.3f} ±{(span['high'] - span['low']) / 2:.3f}"
-
-
-def _header(result: Summary) -> str:
-    protocol = result["protocol"]
-    unit = protocol["unit"]
-    masked = "support items stay in" if protocol["repeat"] else "support items taken out"
-    users = ", ".join(f"{n:,} at {s}" for s, n in result["num_users"].items())
-    return (
-        f"# {protocol['name']}: new users by support size\n\n"
-        f"Support: all events of a user's first v {unit}. To find: the catalogue's items with a "
-        f"{' or '.join(protocol['positive_events'])} in what came after. The whole catalogue is "
-        f"ranked, {masked}. {protocol['split']}. Means over users (by size: {users}), ± half of "
-        f"the 95% interval from {result['interval']['num_resamples']:,} resamples of users. Chance "
-        "is the expectation of a random ranking, the ceiling a perfect one."
-    )
 
 
 def _coverage_rows(result: Summary) -> list[tuple[str, list[str]]]:

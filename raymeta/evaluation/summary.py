@@ -13,11 +13,13 @@ import pandas as pd
 
 from raymeta.evaluation.bootstrap import LEVEL, NUM_RESAMPLES, interval, resampled_means
 from raymeta.evaluation.fold import OURS, UNADAPTED, FoldScores
+from raymeta.evaluation.gains import gain_distribution, slices
 from raymeta.evaluation.metrics import METRICS
+from raymeta.evaluation.protocol import COUNTS
 from raymeta.evaluation.tuning import BASELINES
 from raymeta.seeding import numpy_generator
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 LABELS = {
     OURS: "adapted",
@@ -40,7 +42,7 @@ def pool(scores: Sequence[FoldScores]) -> pd.DataFrame:
     """One row a (method, size, user): the mean over seeds where a user was scored by several."""
     together = pd.concat([part.table for part in scores], ignore_index=True)
     keys = ["method", "size", "user_id"]
-    return together.groupby(keys, sort=True, as_index=False)[list(METRICS)].mean()
+    return together.groupby(keys, sort=True, as_index=False)[[*COUNTS, *METRICS]].mean()
 
 
 def summarise(scores: Sequence[FoldScores], *, seed: int = 0) -> Summary:
@@ -53,7 +55,8 @@ def summarise(scores: Sequence[FoldScores], *, seed: int = 0) -> Summary:
     Returns:
         `methods` (name -> `coverage_at_10` and one interval a metric, by size), `differences`
         (ours less each other method, paired), `harm_rate` (share of users whose nDCG@10 adapting
-        makes worse), `num_users`, by size throughout, and `folds` (the facts of each).
+        makes worse), `gain` and `slices` (`evaluation.gains`: whom adapting helps), `num_users`,
+        by size throughout, and `folds` (the facts of each).
     """
     table = pool(scores)
     present = [name for name in LABELS if name in set(table["method"])]
@@ -66,6 +69,8 @@ def summarise(scores: Sequence[FoldScores], *, seed: int = 0) -> Summary:
         "methods": {name: {} for name in present},
         "differences": {},
         "harm_rate": {},
+        "gain": {},
+        "slices": {},
         "folds": [part.facts for part in scores if part.facts],
     }
     if OURS in present:
@@ -104,8 +109,19 @@ def _summarise_size(result: Summary, table: pd.DataFrame, size: int, seed: int) 
             paired_low, paired_high = interval(resampled[:, [ours]] - resampled[:, [other]])
             by_size[key][metric] = _span(means[ours] - means[other], paired_low[0], paired_high[0])
     if {OURS, UNADAPTED} <= set(result["methods"]):
-        ours, start = column["ndcg_at_10", OURS], column["ndcg_at_10", UNADAPTED]
-        result["harm_rate"][key] = float((values[:, ours] < values[:, start]).mean())
+        _summarise_gain(result, table, size, seed)
+
+
+def _summarise_gain(result: Summary, table: pd.DataFrame, size: int, seed: int) -> None:
+    """What adapting changes for each user of one support size."""
+    ndcg = table.pivot(index="user_id", columns="method", values="ndcg_at_10")
+    counts = table[table["method"] == OURS].set_index("user_id")[list(COUNTS)]
+    gain = (ndcg[OURS] - ndcg[UNADAPTED]).to_numpy(np.float64)
+    key = str(size)
+    result["harm_rate"][key] = float((gain < 0).mean())
+    if size > 0:
+        result["gain"][key] = gain_distribution(gain)
+        result["slices"][key] = slices(ndcg[[OURS, UNADAPTED]].join(counts), seed=seed)
 
 
 def best_baseline(result: Summary, size: int, *, metric: str = "ndcg_at_10") -> str | None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from raymeta.artifact import load_artifact
-from raymeta.cli.story import Households, has_full_baskets, measure
+from raymeta.cli.story import STORY_VISITS, has_full_baskets, typical_household
 from raymeta.data.events import History
+from raymeta.evaluation.fixed_target import FixedTarget, measure_fixed_target
 from tests.helpers.artifacts import tiny_artifact
 
 
@@ -25,11 +26,11 @@ SMALL = history([0], [1], [2])
 def test_the_household_is_typical_of_those_that_gain() -> None:
     gained = [[0.3, 0.4, 0.4, 0.6], [0.3, 0.4, 0.4, 0.5], [0.3, 0.4, 0.4, 0.4]]
     lost = [[0.3, 0.4, 0.4, 0.3], [0.9, 0.4, 0.4, 0.5]]
-    households = Households(np.array([2, 3, 5, 7, 8]), np.array([*gained, *lost]))
-    assert households.typical([FULL] * 9) == 3
-    assert households.typical([SMALL] * 9) == 3
+    households = FixedTarget(np.array([2, 3, 5, 7, 8]), np.array([*gained, *lost]))
+    assert typical_household(households, [FULL] * 9) == 3
+    assert typical_household(households, [SMALL] * 9) == 3
     # the most typical one's visits tell little
-    assert households.typical([FULL, FULL, FULL, SMALL, *[FULL] * 5]) in {2, 5}
+    assert typical_household(households, [FULL, FULL, FULL, SMALL, *[FULL] * 5]) in {2, 5}
     assert households.facts() == {
         "count": 5,
         "mean_ndcg_at_10": pytest.approx([0.42, 0.4, 0.4, 0.46]),
@@ -39,8 +40,8 @@ def test_the_household_is_typical_of_those_that_gain() -> None:
 
 
 def test_where_none_gains_there_is_still_a_story() -> None:
-    households = Households(np.array([0, 1]), np.array([[0.3] * 4, [0.5, 0.4, 0.4, 0.4]]))
-    assert households.typical([FULL, SMALL]) == 0
+    households = FixedTarget(np.array([0, 1]), np.array([[0.3] * 4, [0.5, 0.4, 0.4, 0.4]]))
+    assert typical_household(households, [FULL, SMALL]) == 0
 
 
 def test_what_is_to_be_found_is_the_same_after_every_visit(tmp_path: Path) -> None:
@@ -49,7 +50,15 @@ def test_what_is_to_be_found_is_the_same_after_every_visit(tmp_path: Path) -> No
     num_items = len(artifact.catalogue)
     wanted = [i for i in range(num_items) if i >= 3]
     households = [history([0], [1], [2], wanted), history([0], [1], [2])]
-    measured = measure(artifact, households, positive_types=[0])
+    measured = measure_fixed_target(
+        artifact.algorithm,
+        artifact.meta_params,
+        households,
+        STORY_VISITS,
+        view=artifact.view,
+        num_items=num_items,
+        positive_types=[0],
+    )
     assert measured.rows.tolist() == [0]  # the other has nothing left to find
     np.testing.assert_allclose(measured.ndcg, 1.0)  # all that is ranked is wanted
 

@@ -32,6 +32,7 @@ RUN = {
 def scores(method, values, *, users, size=1, facts=None):
     """One method's scores of some users; every metric has the same value."""
     table = pd.DataFrame({"method": method, "size": size, "user_id": users})
+    table["num_known"], table["num_later"] = 3 * size, np.arange(len(users)) + 1
     for name in METRICS:
         table[name] = values
     return FoldScores(table, {method: {size: 0.25}}, facts or {})
@@ -97,7 +98,8 @@ def test_a_report_is_written_whole_and_replaced(tmp_path):
     for _ in range(2):
         write_report(full(summarise(two_folds())), two_folds(), folder)
     names = {path.name for path in folder.iterdir()}
-    assert names == {"cells", "results.json", "report.md", "curve.png", "per_user.parquet"}
+    pages = {"report.html", "report.md", "curve.png", "gains.png"}
+    assert names == {"cells", "results.json", "per_user.parquet", *pages}
     stored = json.loads((folder / "results.json").read_text())
     assert stored["methods"]["adapted"]["1"]["mrr"]["mean"] == pytest.approx(0.5)
     assert len(pd.read_parquet(folder / "per_user.parquet")) == 12
