@@ -5,6 +5,7 @@ how much they did, never by how well they were foreseen. Leaves the service's ow
 replays them.
 """
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,9 @@ def read_households(path: str | Path | None) -> Households | None:
     try:
         return Households.model_validate_json(Path(path).expanduser().read_bytes())
     except (OSError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error
         raise ConfigError(
-            f"The households cannot be read from {path}: {error}",
+            f"The households cannot be read from {path}: {reason}.",
             remedy="Have the file written by `raymeta serve ARTIFACT --playground DATA_DIR`.",
         ) from None
 
@@ -143,19 +145,26 @@ def _household(
         queries=queries,
         num_outside=0,
     )
+    replayed = history.where(slice(0, steps))
     events = [
-        ReplayedEvent(item_id=ids[item], event_type=split.event_types[kind], timestamp=ms)
-        for item, kind, ms in zip(
-            history.item[:steps].tolist(),
-            history.event_type[:steps].tolist(),
-            history.timestamp_ms[:steps].tolist(),
+        ReplayedEvent(
+            item_id=ids[item],
+            event_type=split.event_types[kind],
+            timestamp=ms,
+            value=None if math.isnan(value) else value,
+        )
+        for item, kind, ms, value in zip(
+            replayed.item.tolist(),
+            replayed.event_type.tolist(),
+            replayed.timestamp_ms.tolist(),
+            replayed.value.tolist(),
             strict=True,
         )
     ]
     return Household(
         user_id=user_id,
         events=events,
-        positive=np.isin(history.event_type[:steps], split.positive_types).tolist(),
+        positive=np.isin(replayed.event_type, split.positive_types).tolist(),
         later=[ids[item] for item in queries[-1].tolist()],
         ndcg_at_10={
             name: score_tasks(scorer, [tasks], num_items=num_items)

@@ -1,6 +1,7 @@
 """A small shop with a known answer, as a task folder: each user buys within one group of items."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,21 @@ def write_grouped_shop(
     }
     (tasks / "manifest.json").write_text(json.dumps(manifest))
     return folder
+
+
+def describe_items(folder: Path, categories: Sequence[str], *, items_per_group: int = 10) -> None:
+    """Gives the items of a grouped shop names, a category a group, and prices."""
+    rows = [
+        {
+            "item_id": f"i{group * items_per_group + item:03d}",
+            "title": f"{category} number {item}, of group {group}",
+            "category": category,
+            "price": 1.5 + item,
+        }
+        for group, category in enumerate(categories)
+        for item in range(items_per_group)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "items.parquet")
+    (folder / "schema.yaml").write_text(
+        "items: {title: ignore, category: categorical, price: numeric}\nusers: {}\n"
+    )

@@ -25,7 +25,7 @@ async function start() {
   byId("variant-box").hidden = names.length < 2;
   byId("variant").replaceChildren(...names.map((name) => el("option", { value: name, textContent: name })));
   byId("variant").value = page.variant;
-  byId("variant").onchange = (event) => open(event.target.value);
+  byId("variant").onchange = guarded((event) => open(event.target.value));
   byId("all-ten").onclick = () => {
     byId("list").classList.add("all");
     byId("all-ten").remove();
@@ -35,7 +35,6 @@ async function start() {
   byId("close-cart").onclick = () => byId("cart").close();
   byId("buy-cart").onclick = guarded(buyCart);
   await open(page.variant);
-  document.body.dataset.ready = "true";
 }
 
 /** Everything anew for one variant. */
@@ -45,7 +44,9 @@ async function open(variant) {
   forgetMoves();
   drawScenarios();
   const shop = await get("/playground/shop", { variant });
-  const wiring = { act: guarded(act), variant: () => page.variant, scenarios: () => facts().scenarios };
+  const wiring = {
+    act: guarded(act), guarded, variant: () => page.variant, scenarios: () => facts().scenarios,
+  };
   await Promise.all([openShop(shop, wiring), firstList(), openReplay(shop, wiring)]);
 }
 
@@ -157,13 +158,22 @@ async function tried(scenario) {
   return "What is on the shelf, as advertisements in your order.";
 }
 
-/** An act whose failure is told to the visitor. */
+let underWay = 0;
+
+/** An act that says it is under way, and tells the visitor of its failure. */
 function guarded(work) {
+  const busy = (change) => {
+    underWay += change;
+    byId("main").setAttribute("aria-busy", String(underWay > 0));
+  };
   return async (...given) => {
+    busy(1);
     try {
       await work(...given);
     } catch (error) {
       say(error.message, { wrong: true });
+    } finally {
+      busy(-1);
     }
   };
 }

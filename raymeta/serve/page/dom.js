@@ -25,6 +25,20 @@ function filled(made, properties, children) {
   return made;
 }
 
+/** New rows for old; a button that had the focus keeps it, or the one where it was gets it. */
+export function replaceRows(list, rows) {
+  const old = document.activeElement?.closest("[data-id]");
+  const held = old && list.contains(old) ? {
+    id: old.dataset.id,
+    row: [...list.children].indexOf(old),
+    button: [...old.querySelectorAll("button")].indexOf(document.activeElement),
+  } : null;
+  list.replaceChildren(...rows);
+  if (!held || !rows.length) return;
+  const row = rows.find(({ dataset }) => dataset.id === held.id) ?? rows[Math.min(held.row, rows.length - 1)];
+  row.querySelectorAll("button")[held.button]?.focus({ preventScroll: true });
+}
+
 /** "COLD CEREAL" as "Cold cereal"; what has small letters stays as the shop wrote it. */
 export function sentence(text) {
   if (text !== text.toUpperCase()) return text;

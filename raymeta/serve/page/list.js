@@ -1,6 +1,6 @@
 // The list for the visitor: what moved, by how much, why, and what the answer was made from.
 
-import { byId, el, sentence, signed, svg, titleParts } from "./dom.js";
+import { byId, el, replaceRows, sentence, signed, svg, titleParts } from "./dom.js";
 import { cardsOf } from "./cards.js";
 import { groupOf, tile } from "./tiles.js";
 
@@ -75,9 +75,10 @@ const actButton = (type, text, label) => el("button", {
 });
 
 function whyParts(reasons, cards) {
+  const verb = ({ event_type: type }) => VERBS[type] ?? type;
   return reasons.slice(0, 2).flatMap((reason, at) => [
     at === 0 ? "You " : ", ",
-    `${VERBS[reason.event_type] ?? reason.event_type} `,
+    at > 0 && verb(reason) === verb(reasons[at - 1]) ? "" : `${verb(reason)} `,
     el("em", { textContent: titleParts(cards.get(reason.item_id).title).name }),
     el("span", {
       className: reason.effect < 0 ? "effect down" : "effect up", textContent: ` ${signed(reason.effect)}`,
@@ -130,7 +131,7 @@ function scoresOf(item, at) {
 /** Replaces the rows; each slides from where it was, unless the visitor wants no motion. */
 function moved(list, rows) {
   const tops = new Map([...list.children].map((row) => [row.dataset.id, row.offsetTop]));
-  list.replaceChildren(...rows);
+  replaceRows(list, rows);
   if (!tops.size || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
   for (const row of rows) {
     const from = tops.get(row.dataset.id);

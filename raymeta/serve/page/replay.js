@@ -2,7 +2,7 @@
 
 import { call, get } from "./api.js";
 import { cardsOf } from "./cards.js";
-import { byId, el, sentence, titleParts } from "./dom.js";
+import { byId, el, titleParts } from "./dom.js";
 import { lineChart } from "./chart.js";
 import { tile } from "./tiles.js";
 import { randomHex } from "./visitor.js";
@@ -19,7 +19,7 @@ let households = [];
 let variantOf;
 let run = null; // {household, user, step, ours: [nDCG, ...], timer}
 
-export async function openReplay(facts, { variant }) {
+export async function openReplay(facts, { variant, guarded }) {
   variantOf = variant;
   byId("replay-body").hidden = !facts.can_replay;
   const missing = byId("replay-missing");
@@ -33,10 +33,10 @@ export async function openReplay(facts, { variant }) {
   byId("household").replaceChildren(...households.map(({ user_id: id, events }, at) => el("option", {
     value: at, textContent: `${id} (${events.length} events)`,
   })));
-  byId("household").onchange = begin;
-  byId("restart").onclick = begin;
-  byId("step").onclick = () => { pause(); return step(); };
-  byId("play").onclick = () => (run.timer === null ? play() : pause());
+  byId("household").onchange = guarded(begin);
+  byId("restart").onclick = guarded(begin);
+  byId("step").onclick = guarded(() => { pause(); return step(); });
+  byId("play").onclick = guarded(() => (run.timer === null ? play(guarded(step)) : pause()));
   await begin();
 }
 
@@ -52,12 +52,12 @@ async function begin() {
   await ask([]);
 }
 
-function play() {
+function play(safeStep) {
   const mine = run;
   byId("play").textContent = "Pause";
   mine.timer = -1;
   const next = async () => {
-    await step();
+    await safeStep();
     if (run === mine && mine.timer !== null) mine.timer = setTimeout(next, PAUSE_MS);
   };
   return next();
@@ -76,7 +76,7 @@ async function step() {
   run.step += 1;
   const [card] = await cardsOf([event.item_id]);
   byId("replay-event").replaceChildren(tile(card), el("span", {},
-    `${sentence(event.event_type)}: ${card.title}`,
+    `${event.event_type}: ${card.title}`,
     el("small", { textContent: new Date(event.timestamp).toLocaleString("en-GB", {
       dateStyle: "medium", timeStyle: "short", timeZone: "UTC",
     }) })));

@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { cardsOf, remember } from "./cards.js";
-import { byId, counted, el, sentence, titleParts } from "./dom.js";
+import { byId, counted, el, replaceRows, sentence, titleParts } from "./dom.js";
 import { hueOf, tile } from "./tiles.js";
 import { ranked } from "./visitor.js";
 
@@ -12,7 +12,7 @@ const MAX_HITS = 96; // that a search ranks; the service gives no more at once
 
 const shelf = { category: null, words: "", offset: 0 };
 let shop; // what the service says of its items
-let setup; // {act, variant(), scenarios()}
+let setup; // {act, guarded, variant(), scenarios()}
 
 /** Fills the shelf and its controls. */
 export async function openShop(facts, wiring) {
@@ -21,11 +21,12 @@ export async function openShop(facts, wiring) {
   byId("shelf-note").textContent =
     `${counted(shop.num_items, "item")}, the most liked first. ${learnsFrom(shop.adapts_to)}`;
   drawCategories();
-  byId("category").onchange = (event) => choose(event.target.value || null);
-  byId("more").onclick = () => show({ more: true });
+  byId("category").onchange = setup.guarded((event) => choose(event.target.value || null));
+  byId("more").onclick = setup.guarded(() => show({ more: true }));
+  const submitted = setup.guarded(() => search(byId("words").value.trim()));
   byId("search").onsubmit = (event) => {
     event.preventDefault();
-    search(byId("words").value.trim());
+    submitted();
   };
   await show();
 }
@@ -42,7 +43,7 @@ function drawCategories() {
   const chip = (name, text) => {
     const made = el("button", {
       type: "button", className: "chip", textContent: text, "data-category": name ?? "",
-      "aria-pressed": String(name === shelf.category), onclick: () => choose(name),
+      "aria-pressed": String(name === shelf.category), onclick: setup.guarded(() => choose(name)),
     });
     if (name) made.style.setProperty("--hue", hueOf(name).toFixed(0));
     return made;
@@ -74,7 +75,7 @@ async function show({ more = false } = {}) {
   byId("search-note").hidden = true;
   const made = items.map((card) => cardOf(card));
   if (more) byId("shelf").append(...made);
-  else byId("shelf").replaceChildren(...made);
+  else replaceRows(byId("shelf"), made);
   byId("more").hidden = shelf.offset + items.length >= total;
 }
 
@@ -124,11 +125,11 @@ export async function search(words) {
   const moved = order.filter((id, place) => ids[place] !== id).length;
   note.replaceChildren(
     el("b", { textContent: `${counted(total, "hit")} for “${words}”` }),
-    ` ${total > ids.length ? `, the ${ids.length} most liked of them` : ""} in your order: `,
+    `${total > ids.length ? `, the ${ids.length} most liked of them` : ""} in your order: `,
     moved ? `${counted(moved, "item")} stand elsewhere than for anybody. ` : "as for anybody, so far. ",
     has ? "" : "This model has no search head: the words choose the hits and your taste orders them. "
       + "Train an artifact for the scenario search to have the words weigh in the order.");
-  byId("shelf").replaceChildren(...(await cardsOf(order)).map((card, place) => {
+  replaceRows(byId("shelf"), (await cardsOf(order)).map((card, place) => {
     const way = ids.indexOf(card.item_id) - place;
     return cardOf(card, way === 0 ? "" : `${way > 0 ? "▲" : "▼"} ${Math.abs(way)}`);
   }));

@@ -72,6 +72,9 @@ class ReplayedEvent(Message):
     timestamp: int
     """UTC milliseconds."""
 
+    value: float | None = None
+    """Rating, quantity or price; null where the data set has none."""
+
 
 class Household(Message):
     """A user that training never met, and how well others foresaw it."""
