@@ -5,7 +5,14 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from raymeta.config.base import StrictModel
 
@@ -23,13 +30,24 @@ class TenantConfig(StrictModel):
     """Variant name -> artifact folder; every replica must be able to read it."""
 
     default_variant: Name = DEFAULT
-    """The variant of a request that names none."""
+    """The variant of a request that names none, where `traffic` says nothing else."""
+
+    traffic: dict[Name, NonNegativeFloat] = Field(default_factory=dict)
+    """Variant name -> its share of the users, in any unit, e.g. `{default: 95, canary: 5}`: who
+    names no variant is dealt one by a hash of the user id. Empty: all to `default_variant`."""
+
+    salt: Name = "traffic"
+    """Dealt by anew where this is changed, as it should be for each experiment."""
 
     @model_validator(mode="after")
-    def _default_exists(self) -> Self:
+    def _names_are_known(self) -> Self:
+        known = ", ".join(sorted(self.variants))
         if self.default_variant not in self.variants:
-            known = ", ".join(sorted(self.variants))
             raise ValueError(f"default_variant {self.default_variant!r} is none of: {known}")
+        if unknown := sorted(set(self.traffic) - set(self.variants)):
+            raise ValueError(f"traffic names {unknown[0]!r}, which is none of: {known}")
+        if self.traffic and sum(self.traffic.values()) == 0:
+            raise ValueError("the shares of traffic are all 0: give one variant a share")
         return self
 
 

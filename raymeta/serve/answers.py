@@ -8,7 +8,6 @@ for anybody is given, and says so. Leaves checking and keeping events to `writes
 
 import asyncio
 import time
-import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -34,6 +33,7 @@ from raymeta.serve.schemas.recommend import (
     SessionRequest,
 )
 from raymeta.serve.states import AdaptedUser, StateCache, StateKey
+from raymeta.serve.traffic import new_list_id
 from raymeta.serve.user_events.base import (
     EventStore,
     LoggedRanking,
@@ -141,7 +141,9 @@ class Answers:
         """The given items in the order of a user's scores."""
         started = time.perf_counter()
         at_most("items", len(request.items), self._limits.max_candidates)
-        _, recommender = self._models.tenant(request.tenant).variant(request.variant)
+        _, recommender = self._models.tenant(request.tenant).variant(
+            request.variant, request.user_id
+        )
         require_scenario(recommender, "search" if request.query is not None else request.scenario)
         given = list(dict.fromkeys(request.items))
         known: Mapping[str, int] = {}
@@ -158,7 +160,9 @@ class Answers:
 
     async def predict(self, request: PredictRequest) -> RecommendResponse:
         """Probabilities of what a user will do; refused, since no head gives any yet."""
-        _, recommender = self._models.tenant(request.tenant).variant(request.variant)
+        _, recommender = self._models.tenant(request.tenant).variant(
+            request.variant, request.user_id
+        )
         scenario = {"purchase_intent": "intent"}.get(request.targets[0], "ads")
         require_scenario(recommender, scenario)
         raise AssertionError("an artifact with such a head has a route to it")
@@ -196,7 +200,7 @@ class Answers:
     ) -> tuple[_Asker, Ranking]:
         """Keeps the request's events; the list is begun while the store flushes them."""
         models = self._models.tenant(request.tenant)
-        variant, recommender = models.variant(request.variant)
+        variant, recommender = models.variant(request.variant, request.user_id)
 
         def begin(record: UserRecord) -> Coroutine[Any, Any, Ranking] | None:
             if models.catalogue_version < record.version.catalogue:
@@ -232,7 +236,9 @@ class Answers:
         try:
             return await self._found(request)
         except StoreError:
-            variant, recommender = self._models.tenant(request.tenant).variant(request.variant)
+            variant, recommender = self._models.tenant(request.tenant).variant(
+                request.variant, request.user_id
+            )
             return _Asker(variant, recommender, recommender.prior, UserVersion(), store_failed=True)
 
     async def _found(self, request: Asked) -> _Asker:
@@ -255,7 +261,7 @@ class Answers:
         models = self._models.tenant(request.tenant)
         if models.catalogue_version < version.catalogue:
             models = await self._models.refresh(request.tenant, catalogue=version.catalogue)
-        return models.variant(request.variant)
+        return models.variant(request.variant, request.user_id)
 
     # --- the answer
 
@@ -278,7 +284,7 @@ class Answers:
         elif ranking.user.num_support == 0:
             fallback = "prior"
         return RecommendResponse(
-            recommendation_id=uuid.uuid4().hex,
+            recommendation_id=new_list_id(asker.variant),
             items=[_scored(item) for item in ranking.items],
             model_version=recommender.model_version,
             catalogue_version=recommender.catalogue_version,

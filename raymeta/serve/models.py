@@ -18,6 +18,7 @@ from raymeta.data.schema import EVENT_TYPES
 from raymeta.errors import ArtifactError, ConfigError, DataError
 from raymeta.serve.overlay import new_items_key, overlay
 from raymeta.serve.recommender import Recommender
+from raymeta.serve.traffic import assign
 from raymeta.serve.user_events.base import EventStore, ItemChange
 
 if TYPE_CHECKING:
@@ -83,23 +84,34 @@ class Variant:
 
 @dataclass(frozen=True)
 class TenantModels:
-    """One shop's models: by variant, and the variant of a request that names none."""
+    """One shop's models by variant, and who answers a request that names none.
+
+    Attributes:
+        default_variant: answers where there is no user, and where `traffic` is empty.
+        traffic: variant -> its share of the users.
+        salt: of the hash that deals users to variants.
+    """
 
     variants: dict[str, Variant]
     default_variant: str
+    traffic: Mapping[str, float] = field(default_factory=dict)
+    salt: str = "traffic"
 
     def event_types(self) -> set[str]:
         """What an event may be: the log outlives a model that does not use a common type yet."""
         known = (model.trained.event_types for model in self.variants.values())
         return set(EVENT_TYPES).union(*known)
 
-    def variant(self, name: str | None) -> tuple[str, Recommender]:
-        """The variant of that name, or the default.
+    def variant(self, name: str | None, user_id: str | None = None) -> tuple[str, Recommender]:
+        """The variant of that name, or the one that the user was dealt, or the default.
 
         Raises:
             DataError: there is none of that name.
         """
-        name = name or self.default_variant
+        if name is None:
+            name = self.default_variant
+            if user_id is not None:
+                name = assign(user_id, self.traffic, default=name, salt=self.salt)
         if name not in self.variants:
             known = ", ".join(sorted(self.variants))
             raise DataError(f"There is no variant {name!r}.", remedy=f"Use one of: {known}.")
@@ -137,7 +149,7 @@ def load_models(
                     remedy=f"Set retention.events to {artifact.view.max_events} or more.",
                 )
             variants[name] = first_variant(artifact, maker)
-        models[tenant] = TenantModels(variants, entry.default_variant)
+        models[tenant] = TenantModels(variants, entry.default_variant, entry.traffic, entry.salt)
     return models
 
 

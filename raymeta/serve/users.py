@@ -81,7 +81,7 @@ class Users:
         Raises:
             UnknownUserError: nothing is known.
         """
-        name, recommender = self._models.tenant(tenant).variant(variant)
+        name, recommender = self._models.tenant(tenant).variant(variant, user_id)
         record = await self._known(tenant, user_id)
         adapted = recommender.adapted_alone(record)
         return UserStateResponse(

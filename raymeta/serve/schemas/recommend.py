@@ -196,7 +196,7 @@ class RecommendResponse(Message):
 
     model_config = examples(
         {
-            "recommendation_id": "2c9f0c62b7de4a6f8a3a4a1f5f2b7d1e",
+            "recommendation_id": "2c9f0c62b7de4a6f8a3a4a1f5f2b7d1e.default",
             "items": [{"id": "shoe-2", "score": 1.52, "prior_score": -7.1}],
             "model_version": "5d1c0f1e2a3b4c5d",
             "catalogue_version": 3,

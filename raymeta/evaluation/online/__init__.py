@@ -1,0 +1,1 @@
+"""Measuring live variants: rates with intervals, alarms, attribution, interleaving."""

@@ -1,0 +1,56 @@
+"""Which variant answers a user who names none: by a salted hash, the same every time.
+
+Shares are laid on the unit interval, the default variant last: a canary that grows takes users from
+the default and from nobody else, and one that shrinks gives back the users whom it took last.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+
+from raymeta.evaluation.online.attribution import Origin
+from raymeta.seeding import hash_fraction
+
+_UUID_DIGITS = 32
+
+
+def assign(user_id: str, shares: Mapping[str, float], *, default: str, salt: str) -> str:
+    """The variant of a user.
+
+    Args:
+        shares: variant -> weight, in any unit; empty: all to `default`.
+        default: what is left over where its own weight is not given.
+        salt: another one deals all users anew.
+    """
+    if not shares:
+        return default
+    whole = sum(shares.values())
+    place = hash_fraction(salt, user_id) * whole
+    for name in sorted(shares, key=lambda name: (name == default, name)):
+        place -= shares[name]
+        if place < 0:
+            return name
+    return default
+
+
+def new_list_id(variant: str) -> str:
+    """An answer's id: unique, and says which variant answered, so that no log is needed for it."""
+    return f"{uuid.uuid4().hex}.{variant}"
+
+
+def new_interleaved_id(variants: tuple[str, str], from_first: Sequence[bool]) -> str:
+    """The id of a list of two variants, and for each place who picked it: `1` is the first."""
+    picks = "".join("1" if first else "0" for first in from_first)
+    return new_list_id("+".join((*variants, picks)))
+
+
+def origin_of(list_id: str) -> Origin | None:
+    """Who made a list, as its id says; None where it is not one of ours."""
+    digits, _, made_by = list_id.partition(".")
+    if len(digits) != _UUID_DIGITS or not made_by:
+        return None
+    match made_by.split("+"):
+        case [variant]:
+            return Origin((variant,))
+        case [first, second, picks] if set(picks) <= {"0", "1"}:
+            return Origin((first, second), tuple(pick == "1" for pick in picks))
+    return None
