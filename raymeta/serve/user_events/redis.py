@@ -36,7 +36,9 @@ from raymeta.serve.user_events.base import (
     UserVersion,
 )
 
-NUM_THREADS = 4
+NUM_THREADS = 16
+"""Calls at a time: with a server 200 ms away, a thread makes five a second."""
+
 SWEEP_BATCH = 500
 
 ResultT = TypeVar("ResultT")
