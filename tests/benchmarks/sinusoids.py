@@ -92,6 +92,7 @@ ROWS = {
     # Reptile looks at the support only: it gets the rows that others have in both parts
     "reptile": Row(
         lambda net, _: presets.reptile(_model(net), inner_lr=0.02, num_inner_steps=10),
+        num_steps=40_000,
         divided=False,
     ),
     "meta_sgd": Row(lambda net, _: presets.meta_sgd(_model(net), inner_lr=0.01, num_inner_steps=1)),
@@ -107,7 +108,7 @@ ROWS = {
         num_steps=40_000,
     ),
     "cavia": Row(_cavia),
-    "imaml": Row(_imaml, num_steps=20_000),
+    "imaml": Row(_imaml, num_steps=10_000),
     "ridge": Row(lambda net, _: presets.ridge(_model(net))),
     "neural_process": Row(_neural_process),
     "fine_tuning": Row(
