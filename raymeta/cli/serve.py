@@ -49,6 +49,12 @@ def serve(
         str | None,
         typer.Option(help="A running Ray cluster; one is started here if not given."),
     ] = None,
+    compat: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PRODUCT", help="Understand gorse's, metarank's or personalize's requests too."
+        ),
+    ] = None,
     new_key: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Print a new API key and its entry, and serve nothing."),
@@ -83,6 +89,7 @@ def serve(
             store=_store(store),
             keys_file=keys,
             households_file=households_file,
+            compat=compat or (),
             address=address,
         ) as url,
     ):

@@ -50,6 +50,7 @@ def serve_artifact(
     store: str | Path | StoreConfig | None = SqliteStoreConfig().path,
     keys_file: str | Path | None = None,
     households_file: str | Path | None = None,
+    compat: Sequence[str] = (),
     address: str | None = None,
 ) -> Iterator[str]:
     """Serves one artifact for the length of a `with`; gives the base URL once it is ready.
@@ -63,12 +64,13 @@ def serve_artifact(
             memory (one replica only).
         keys_file: the API keys; anybody may call without one.
         households_file: real histories that the page can replay, as JSON.
+        compat: products whose requests are understood too: gorse, metarank, personalize.
         address: of a running Ray cluster; one is started on this machine if not given.
 
     Raises:
         ArtifactError: the folder is not a whole artifact.
         ResourceError: the port is taken, or the cluster has not the CPUs.
-        ConfigError: the settings contradict each other.
+        ConfigError: the settings contradict each other, or name no product that there is.
 
     Example:
         with serve_artifact("runs/shop/artifact") as url:
@@ -82,6 +84,7 @@ def serve_artifact(
             if keys_file is None
             else AccessConfig(keys_file=str(Path(keys_file).absolute())),
             "replicas": ReplicaConfig(num_replicas=num_replicas),
+            "compat": {"products": list(compat)},
             "households_file": None
             if households_file is None
             else str(Path(households_file).absolute()),

@@ -13,7 +13,10 @@ Properties = Annotated[str, Field(max_length=24_000)]
 
 
 def _seconds_to_ms(value: Any) -> Any:
-    return int(value * 1000) if isinstance(value, (int, float)) else value
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not abs(value) <= LATEST_MS:
+        return value  # left to be refused, as what no moment is
+    return int(value * 1000)
 
 
 SentAt = Annotated[

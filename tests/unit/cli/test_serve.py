@@ -33,6 +33,7 @@ def test_a_new_key_opens_what_its_entry_says(
         (["serve"], "No artifact is given."),
         (["serve", "--new-key", "no spaces"], "'name' is 'no spaces'"),
         (["serve", "nowhere"], "holds no manifest.json"),
+        (["serve", "x", "--compat", "recombee"], "'compat.products.0' is 'recombee'"),
         (["bench", "serve"], "Give either the URL of a running endpoint or --artifact DIR."),
         (["bench", "serve", "http://127.0.0.1:1"], "No service answers at http://127.0.0.1:1"),
     ],

@@ -11,7 +11,7 @@ from raymeta.errors import ConfigError
     [
         ({"stor": {}}, "unknown key 'stor'. Did you mean 'store'?"),
         ({"store": {"kind": "dynamo"}}, "'store'"),
-        ({"store": {"kind": "redis", "path": "x"}}, "unknown key 'store.redis.path'"),
+        ({"store": {"kind": "redis", "path": "x"}}, "unknown key 'store.path'"),
         ({"store": {"kind": "postgres", "db_schema": "a; drop"}}, "pattern"),
         ({"retention": {"user_days": 5}}, "user_days 5 is less than event_id_days 90"),
         ({"store": {"kind": "memory"}, "replicas": {"num_replicas": 2}}, "use kind 'sqlite'"),
