@@ -6,30 +6,25 @@ flushes them to its disk, and sent once they are durable. While the store does n
 for anybody is given, and says so. Leaves checking and keeping events to `writes`.
 """
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from raymeta.config.serving import LimitsConfig
-from raymeta.errors import DataError, NotServedError, StoreError
+from raymeta.errors import NotServedError, StoreError
+from raymeta.serve.ahead import Ahead
 from raymeta.serve.guard import StoreGuard
-from raymeta.serve.item_table import Condition, ItemFilter
 from raymeta.serve.models import Models
 from raymeta.serve.policy import Wish
-from raymeta.serve.recommender import Query, RankedItem, Ranking, Recommender
+from raymeta.serve.queries import recommend_query, scored_item
+from raymeta.serve.recommender import Query, Ranking, Recommender
 from raymeta.serve.schemas.events import AppendedEvents
 from raymeta.serve.schemas.recommend import (
-    Filter,
-    Pin,
     PredictRequest,
-    Range,
     RankRequest,
-    Reason,
     RecommendRequest,
     RecommendResponse,
-    ScoredItem,
     SessionRequest,
 )
 from raymeta.serve.states import AdaptedUser, StateCache, StateKey
@@ -58,33 +53,6 @@ class _Asker:
 
 Asked = RecommendRequest | RankRequest
 QueryOf = Callable[[Recommender], Query]
-
-
-class _Ahead:
-    """A list that is made of a record before that is durable.
-
-    Args:
-        begin: makes the list; None where it cannot be made of this record yet.
-    """
-
-    def __init__(self, begin: Callable[[UserRecord], Coroutine[Any, Any, Ranking] | None]) -> None:
-        self._begin = begin
-        self._record: UserRecord | None = None
-        self._task: asyncio.Task[Ranking] | None = None
-
-    def __call__(self, record: UserRecord) -> None:
-        self.drop()
-        self._record = record
-        if (work := self._begin(record)) is not None:
-            self._task = asyncio.ensure_future(work)
-
-    def of(self, record: UserRecord) -> "asyncio.Task[Ranking] | None":
-        """The list, where it was made of this very record."""
-        return self._task if record is self._record else None
-
-    def drop(self) -> None:
-        if self._task is not None and not self._task.cancel():
-            self._task.exception()  # looked at, so that nobody is warned of it
 
 
 class Answers:
@@ -128,7 +96,7 @@ class Answers:
         at_most("exclude", len(request.exclude), self._limits.max_excluded)
 
         def query_of(recommender: Recommender) -> Query:
-            return _recommend_query(request, recommender, temperature=request.exploration)
+            return recommend_query(request, recommender, temperature=request.exploration)
 
         response = await self._respond(request, query_of, idempotency_key, started)
         if request.exploration is not None:
@@ -180,7 +148,7 @@ class Answers:
         seen = frozenset(e.item_id for e in events if e.marks_seen() and e.item_id is not None)
         record = UserRecord(num_events=len(events), events=in_order, seen_items=seen)
         asker = _Asker(variant, recommender, record, UserVersion())
-        ranking = await self._ranked(asker, _recommend_query(request, recommender))
+        ranking = await self._ranked(asker, recommend_query(request, recommender))
         return self._response(asker, ranking, started)
 
     # --- who asks
@@ -208,7 +176,7 @@ class Answers:
             asker = _Asker(variant, recommender, record, record.version)
             return self._ranked_by(asker, query_of)
 
-        ahead = _Ahead(begin)
+        ahead = Ahead(begin)
         try:
             result, record = await self._writes.append_and_read(
                 request.tenant,
@@ -285,7 +253,7 @@ class Answers:
             fallback = "prior"
         return RecommendResponse(
             recommendation_id=new_list_id(asker.variant),
-            items=[_scored(item) for item in ranking.items],
+            items=[scored_item(item) for item in ranking.items],
             model_version=recommender.model_version,
             catalogue_version=recommender.catalogue_version,
             state_version=asker.version.number,
@@ -335,63 +303,4 @@ def _state_key(
         recommender.catalogue_version,
         version.number,
         version.epoch_ms,
-    )
-
-
-def _recommend_query(
-    request: RecommendRequest | SessionRequest,
-    recommender: Recommender,
-    *,
-    temperature: float | None = None,
-) -> Query:
-    return Query(
-        wish=Wish(
-            n=request.n,
-            pins=_pins(request.pins, recommender),
-            diversity=request.diversity,
-            temperature=temperature,
-        ),
-        exclude=request.exclude,
-        exclude_seen=request.exclude_seen,
-        exclude_bought=request.exclude_bought,
-        filter=_conditions(request.filter),
-        explain=request.explain,
-    )
-
-
-def _pins(pins: Sequence[Pin], recommender: Recommender) -> tuple[tuple[int, int], ...]:
-    index_of = recommender.artifact.catalogue.index_of
-    for number, pin in enumerate(pins):
-        if pin.item_id not in index_of:
-            raise DataError(
-                f"pins.{number}.item_id is {pin.item_id!r}, which the model does not know.",
-                remedy="Pin an item of the catalogue, or add it with PUT /v1/items/ID.",
-            )
-    return tuple((pin.position, index_of[pin.item_id]) for pin in pins)
-
-
-def _conditions(wanted: Filter) -> ItemFilter:
-    conditions = []
-    for feature, value in sorted(wanted.items()):
-        if isinstance(value, Range):
-            conditions.append(Condition(feature, at_least=value.min, at_most=value.max))
-        else:
-            values = value if isinstance(value, list) else [value]
-            conditions.append(Condition(feature, any_of=tuple(values)))
-    return tuple(conditions)
-
-
-def _scored(item: RankedItem) -> ScoredItem:
-    return ScoredItem(
-        id=item.item_id,
-        score=item.score,
-        prior_score=item.prior_score,
-        propensity=item.propensity,
-        pinned=True if item.pinned else None,
-        reasons=None
-        if item.reasons is None
-        else [
-            Reason(item_id=r.item_id, event_type=r.event_type, effect=r.effect)
-            for r in item.reasons
-        ],
     )

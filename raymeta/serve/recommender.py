@@ -5,7 +5,7 @@ the catalogue is small, so that no request waits for a change of threads, and in
 where it is large, so that the event loop stays free. Leaves where records come from, and keeping
 states, to `answers`, and how a list is chosen from scores to `policy`.
 
-Shapes: T users in a batch, I items of the model, C candidates, G groups of events.
+Shapes: T users in a batch, I items of the model, C candidates.
 """
 
 from collections import defaultdict
@@ -22,34 +22,20 @@ from raymeta.algorithms.bound import bind
 from raymeta.data.events import History, support_from_events
 from raymeta.errors import AdaptationError, NotServedError
 from raymeta.serve.batching import Gatherer
+from raymeta.serve.explain import Effect, effects, groups_of
 from raymeta.serve.item_table import ItemFilter, ItemTable
 from raymeta.serve.policy import Slot, Wish, choose
 from raymeta.serve.states import AdaptedUser
-from raymeta.serve.user_events.base import StoredEvent, UserRecord
+from raymeta.serve.user_events.base import UserRecord
 from raymeta.types import TaskState
 
 if TYPE_CHECKING:
     from raymeta.artifact import Artifact
     from raymeta.data.features import FeatureRow
 
-MAX_EXPLAINED = 32
-"""Groups of events whose effect is measured: the latest; each costs an adaptation."""
-
-MAX_REASONS = 3
-"""Reasons given an item."""
-
 MAX_ITEMS_ON_LOOP = 20_000
 """Catalogues up to here are scored on the event loop: about .2 ms a user at 10,000 items of 256
 numbers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """What the user's events on one item, of one type, did to a score."""
-
-    item_id: str
-    event_type: str
-    effect: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +175,7 @@ class Recommender:
             )
 
     def adapted_alone(self, record: UserRecord) -> AdaptedUser:
-        """The user's state, outside any batch; for reading it back."""
+        """The user's state, outside any batch."""
         return self._adapt_records([record])[0]
 
     async def rank(self, user: UserRecord | AdaptedUser, query: Query) -> Ranking:
@@ -259,14 +245,14 @@ class Recommender:
         )
         indices = [slot.index for slot in slots]
         scores, priors = scores_I[indices].tolist(), self._prior_I[indices].tolist()
-        effects: list[tuple[Effect, ...]] | list[None] = [None] * len(slots)
+        reasons: list[tuple[Effect, ...]] | list[None] = [None] * len(slots)
         if query.explain:
-            effects = self._effects(work.user, indices)
+            reasons = self._effects(work.user, indices)
         return Ranking(
             user,
             [
                 self._ranked(slot, *values)
-                for slot, *values in zip(slots, scores, priors, effects, strict=True)
+                for slot, *values in zip(slots, scores, priors, reasons, strict=True)
             ],
         )
 
@@ -301,45 +287,17 @@ class Recommender:
     def _effects(
         self, user: UserRecord | AdaptedUser, indices: Sequence[int]
     ) -> list[tuple[Effect, ...]]:
-        """For each item, the scores that go with each group of events, largest first.
-
-        A group is the events on one item of one type: `adapt` sees them as one row. Its effect is
-        the score less that of the user adapted without it (leave one out).
-        """
+        """What moved each item of a list."""
         assert isinstance(user, UserRecord)
-        groups = self._groups(user)
-        if not groups or not indices:
-            return [()] * len(indices)
-        without = [
-            replace(user, events=tuple(e for e in user.events if _group(e) != group))
-            for group in groups
-        ]
-        support = support_from_events(
-            [self._history(record) for record in (user, *without)], self.artifact.view
-        )
-        states = _detached(self._learner.adapt(support))
-        candidates = torch.tensor(indices).expand(len(without) + 1, -1)
-        full_C, *without_GC = self._learner.score(states, candidates).tolist()
-        explained = []
-        for column, full in enumerate(full_C):
-            effects = [
-                Effect(group[0] or "", group[1], full - scores[column])
-                for group, scores in zip(groups, without_GC, strict=True)
-            ]
-            effects.sort(key=lambda effect: -abs(effect.effect))
-            explained.append(tuple(effects[:MAX_REASONS]))
-        return explained
 
-    def _groups(self, record: UserRecord) -> list[tuple[str | None, str]]:
-        """The groups of events that `adapt` sees, the latest first."""
-        counted = {self.artifact.event_types[index] for index in self.artifact.view.event_types}
-        known = self.artifact.catalogue.index_of
-        groups = [
-            _group(event)
-            for event in reversed(record.events)
-            if event.event_type in counted and event.item_id in known
-        ]
-        return list(dict.fromkeys(groups))[:MAX_EXPLAINED]
+        def scores_of(records: Sequence[UserRecord]) -> list[list[float]]:
+            histories = [self._history(record) for record in records]
+            states = self._learner.adapt(support_from_events(histories, self.artifact.view))
+            candidates = torch.tensor(indices).expand(len(records), -1)
+            found: list[list[float]] = self._learner.score(_detached(states), candidates).tolist()
+            return found
+
+        return effects(user, groups_of(user, self.artifact), scores_of) if indices else []
 
     def _unadapted(self, record: UserRecord) -> AdaptedUser:
         return AdaptedUser(
@@ -373,10 +331,6 @@ class Recommender:
         reads = {field.column for field in vocab.fields}
         known = {name: value for name, value in record.features.items() if name in reads}
         return vocab.encode(vocab.table([known]))[0]
-
-
-def _group(event: StoredEvent) -> tuple[str | None, str]:
-    return event.item_id, event.event_type
 
 
 def _bought(record: UserRecord) -> frozenset[str]:

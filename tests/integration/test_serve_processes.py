@@ -69,6 +69,24 @@ def test_without_haproxy_the_python_proxy_answers_as_freshly(
     assert "answers through its Python proxy" in done.stderr
 
 
+def test_the_python_proxy_killed_under_load_loses_nothing() -> None:
+    """The chaos arm of that name, in a process that starts Ray without HAProxy."""
+    arms = "baseline or python"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-s", "-m", "ray and slow", "-k", arms]
+        + ["tests/chaos/test_serve_chaos.py"],
+        env=environment(RAY_SERVE_ENABLE_HA_PROXY="0"),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "2 passed" in done.stdout
+
+
 def test_a_service_ends_soon_after_its_driver_was_killed(artifact: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "raymeta", "serve", str(artifact), "--json"]
     command += ["--port", str(free_port()), "--store", str(tmp_path / "events.sqlite")]
