@@ -71,10 +71,9 @@ def test_without_haproxy_the_python_proxy_answers_as_freshly(
 
 def test_the_python_proxy_killed_under_load_loses_nothing() -> None:
     """The chaos arm of that name, in a process that starts Ray without HAProxy."""
-    arms = "baseline or python"
+    words = ["-q", "-s", "-m", "ray and slow", "-k", "baseline or python"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-s", "-m", "ray and slow", "-k", arms]
-        + ["tests/chaos/test_serve_chaos.py"],
+        [sys.executable, "-m", "pytest", *words, "tests/chaos/test_serve_chaos.py"],
         env=environment(RAY_SERVE_ENABLE_HA_PROXY="0"),
         cwd=ROOT,
         capture_output=True,
