@@ -12,7 +12,7 @@ from raymeta.config.serving import CompatConfig
 from raymeta.serve.compat import products
 from raymeta.serve.envelope import Envelope
 from raymeta.serve.problems import add_handlers
-from raymeta.serve.routes import events, items, operations, page, recommend, users
+from raymeta.serve.routes import events, items, online, operations, page, recommend, users
 from raymeta.serve.routes.access import SECURITY_SCHEMES
 from raymeta.serve.schemas.operations import Problem
 from raymeta.serve.service import Service
@@ -36,7 +36,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
     )
-    for part in (events, recommend, users, items, operations, page):
+    for part in (events, recommend, users, items, operations, online, page):
         part.add_routes(app, service)
     products.add_routes(app, service, compat or CompatConfig())
     add_handlers(app)

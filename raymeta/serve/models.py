@@ -117,6 +117,12 @@ class TenantModels:
             raise DataError(f"There is no variant {name!r}.", remedy=f"Use one of: {known}.")
         return name, self.variants[name].recommender
 
+    def shares(self) -> dict[str, float]:
+        """Variant -> its share of the users who name none, together 1; those with a share."""
+        traffic = self.traffic or {self.default_variant: 1.0}
+        whole = sum(traffic.values())
+        return {name: share / whole for name, share in traffic.items() if share > 0}
+
     @property
     def default(self) -> Variant:
         return self.variants[self.default_variant]

@@ -13,6 +13,7 @@ from raymeta.serve.answers import Answers, scenarios
 from raymeta.serve.guard import StoreGuard
 from raymeta.serve.items import Items
 from raymeta.serve.models import Maker, Models, TenantModels
+from raymeta.serve.online import Online
 from raymeta.serve.rate_limits import RateLimit
 from raymeta.serve.schemas.operations import ModelFacts, ModelsResponse, ReadyResponse
 from raymeta.serve.schemas.page import Households
@@ -81,6 +82,7 @@ class Service:
             limits=limits,
             now_ms=now_ms,
         )
+        self.online = Online(store, self.models, self.answers, now_ms=now_ms)
         self.users = Users(
             store,
             self.models,

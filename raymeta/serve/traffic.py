@@ -4,6 +4,7 @@ Shares are laid on the unit interval, the default variant last: a canary that gr
 the default and from nobody else, and one that shrinks gives back the users whom it took last.
 """
 
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +12,7 @@ from raymeta.evaluation.online.attribution import Origin
 from raymeta.seeding import hash_fraction
 
 _UUID_DIGITS = 32
+_HEXADECIMAL = re.compile("[1-9a-f][0-9a-f]{0,255}")
 
 
 def assign(user_id: str, shares: Mapping[str, float], *, default: str, salt: str) -> str:
@@ -38,9 +40,12 @@ def new_list_id(variant: str) -> str:
 
 
 def new_interleaved_id(variants: tuple[str, str], from_first: Sequence[bool]) -> str:
-    """The id of a list of two variants, and for each place who picked it: `1` is the first."""
-    picks = "".join("1" if first else "0" for first in from_first)
-    return new_list_id("+".join((*variants, picks)))
+    """The id of a list of two variants that says for each place who picked it.
+
+    In hexadecimal, a binary digit a place after a leading 1: 1 is a pick of the first.
+    """
+    picks = int("1" + "".join("1" if first else "0" for first in from_first), 2)
+    return new_list_id(f"{variants[0]}+{variants[1]}+{picks:x}")
 
 
 def origin_of(list_id: str) -> Origin | None:
@@ -51,6 +56,7 @@ def origin_of(list_id: str) -> Origin | None:
     match made_by.split("+"):
         case [variant]:
             return Origin((variant,))
-        case [first, second, picks] if set(picks) <= {"0", "1"}:
-            return Origin((first, second), tuple(pick == "1" for pick in picks))
+        case [first, second, picks] if _HEXADECIMAL.fullmatch(picks):
+            places = f"{int(picks, 16):b}"[1:]
+            return Origin((first, second), tuple(place == "1" for place in places))
     return None

@@ -33,7 +33,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         To send events along takes a key that may write as well.
         """
         _may_answer(caller, request)
-        return _json(await service.answers.recommend(request, idempotency_key=idempotency_key))
+        answering = service.answers.recommend
+        if request.interleave is not None:
+            answering = service.online.interleaved
+        return _json(await answering(request, idempotency_key=idempotency_key))
 
     @app.post("/v1/rank", response_model=RecommendResponse, **answers)
     async def rank(

@@ -102,10 +102,24 @@ class RecommendRequest(_Recommended):
     """Temperature of a draw instead of the best: each next item with probability proportional to
     exp(score / temperature) (Plackett-Luce). The answer has its propensities, which are logged."""
 
+    interleave: Annotated[list[Name], Field(min_length=2, max_length=2)] | None = None
+    """Two variants in one list, in turns (team-draft): what users take up of it tells which they
+    prefer, from far fewer users than two lists do. Each item names the variant that picked it."""
+
     @model_validator(mode="after")
     def _propensities_are_exact(self) -> Self:
         if self.exploration is not None and self.diversity > 0:
             raise ValueError("diversity would make the propensities of exploration wrong")
+        return self
+
+    @model_validator(mode="after")
+    def _interleaves_two_rankings(self) -> Self:
+        if self.interleave is None:
+            return self
+        if self.interleave[0] == self.interleave[1]:
+            raise ValueError("interleave names one variant twice")
+        if self.variant is not None or self.exploration is not None or self.pins:
+            raise ValueError("interleave goes without variant, exploration and pins")
         return self
 
 
@@ -183,6 +197,9 @@ class ScoredItem(Message):
     propensity: float | None = None
     """With `exploration`: the probability of this item at this place, given those above it; their
     product is the probability of the list."""
+
+    variant: str | None = None
+    """With `interleave`: the variant that picked it."""
 
     pinned: bool | None = None
     """True where the shop wanted it here."""
