@@ -26,6 +26,7 @@ from raymeta.serve.schemas.recommend import (
     SessionRequest,
 )
 from raymeta.serve.user_events.base import digest
+from raymeta.serve.writes import at_most
 
 PUBLIC_PATHS = frozenset({"/api/health/live", "/api/health/ready"})
 
@@ -68,6 +69,7 @@ def _add_feedback(app: FastAPI, compat: Compat) -> None:
         feedback: list[Feedback], caller: Annotated[Caller, writer], tenant: Name | None = None
     ) -> Affected:
         """Keeps feedback of any users; a user's is kept all or none."""
+        at_most("feedback", len(feedback), service.limits.max_events)
         by_user: dict[str, list[Event]] = {}
         for one in feedback:
             by_user.setdefault(one.user_id, []).append(_event(compat, one))
@@ -208,6 +210,7 @@ def _add_users(app: FastAPI, compat: Compat) -> None:
     admin = Depends(needs(service, Scope.ADMIN))
 
     async def put_all(users: list[shapes.User], shop: str) -> Affected:
+        at_most("users", len(users), service.limits.max_items)
         for user in users:
             known = user.model_copy(update={"comment": user.comment or ""})
             features = shapes.user_features(known)

@@ -53,13 +53,13 @@ def named(
     """A service whose variants have the names of the products' models."""
 
     def make(**options: Any) -> Service:
-        made = make_service(
-            max_future_s=10**9,  # the examples' moments lie after the tests' clock
-            max_recommendations=500,
-            max_events=500,
-            max_body_bytes=1 << 20,
-            **options,
-        )
+        limits = {
+            "max_future_s": 10**9,  # the examples' moments lie after the tests' clock
+            "max_recommendations": 500,
+            "max_events": 500,
+            "max_body_bytes": 1 << 20,
+        }
+        made = make_service(**{**limits, **options})
         variant = first_variant(artifact, maker)  # type: ignore[arg-type]
         variants = dict.fromkeys(("default", "xgboost", "similar"), variant)
         made.use({name: TenantModels(variants, "default") for name in ("default", "other")})

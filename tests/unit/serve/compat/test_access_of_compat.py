@@ -156,3 +156,10 @@ def test_limits_hold(named: Callable[..., Service]) -> None:
     assert int(late.headers["retry-after"]) > 1
     long = asking(named())("POST", "/feedback", content=b" " * (1 << 21))
     problem(long, 413)
+
+
+@pytest.mark.parametrize("path", ["/feedback", "/api/feedback", "/api/users", "/api/items"])
+def test_a_request_has_so_many_parts_at_most(named: Callable[..., Service], path: str) -> None:
+    body = BODIES[path] if isinstance(BODIES[path], list) else [BODIES[path]]
+    refused = asking(named(max_events=2, max_items=2))("POST", path, json=body * 3)
+    assert "is 3; at most 2 are taken" in problem(refused, 422)["detail"]
