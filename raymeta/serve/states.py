@@ -1,7 +1,7 @@
 """Adapted states in memory, least recently used out first. A cache: losing it loses nothing."""
 
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,6 +56,14 @@ class AdaptedUser:
     def num_bytes(self) -> int:
         """Bytes in the cache."""
         return self.state_bytes() + 8 * (len(self.seen) + len(self.bought)) + ENTRY_OVERHEAD_BYTES
+
+
+def rows_by_shape(users: Sequence[AdaptedUser]) -> list[list[int]]:
+    """Rows whose states can be stacked: an algorithm's state may be as wide as its support."""
+    groups: defaultdict[tuple[object, ...], list[int]] = defaultdict(list)
+    for row, user in enumerate(users):
+        groups[tuple((name, value.shape) for name, value in user.state.items())].append(row)
+    return list(groups.values())
 
 
 class StateCache:

@@ -124,3 +124,19 @@ def test_a_pinned_slot_of_a_drawn_list_was_certain() -> None:
     slots = choose(torch.zeros(4), Wish(n=3, pins=((0, 2),), temperature=1.0), generator=generator)
     assert slots[0] == Slot(2, propensity=1.0, pinned=True)
     assert [slot.propensity for slot in slots[1:]] == pytest.approx([1 / 3, 1 / 2])
+
+
+@pytest.mark.parametrize("num_items", [49_999, 50_000, 50_001, 70_003])
+@pytest.mark.parametrize("n", [1, 10, 100, 500])
+def test_the_best_of_many_items_are_those_of_a_full_sort(num_items: int, n: int) -> None:
+    generator = torch.Generator().manual_seed(num_items)
+    scores = torch.randperm(num_items, generator=generator).float()
+    scores[torch.randint(num_items, (num_items // 2,), generator=generator)] = -torch.inf
+    expected = scores.argsort(descending=True)[:n].tolist()
+    assert best(scores, n) == expected
+
+
+def test_where_few_items_may_be_shown_no_other_is() -> None:
+    scores = torch.full((60_000,), -torch.inf)
+    scores[[5, 59_999]] = torch.tensor([1.0, 2.0])
+    assert best(scores, 10) == [59_999, 5]
