@@ -75,6 +75,10 @@ class Page:
     def text(self, selector: str) -> str:
         return str(self.one(selector).text)
 
+    def said(self) -> str:
+        """What the page last told the visitor, whether it still slides in or not."""
+        return str(self.one("#toast").get_attribute("textContent"))
+
     def click(self, selector: str) -> None:
         # as a person would: an element that is covered or outside the page cannot be clicked
         element = self.one(selector)

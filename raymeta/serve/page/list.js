@@ -5,7 +5,7 @@ import { cardsOf } from "./cards.js";
 import { groupOf, tile } from "./tiles.js";
 
 const SHOWN = 10;
-const MAX_BARS = 7;
+const MAX_BARS = 6;
 const VERBS = { purchase: "bought", view: "viewed", cart: "put in the cart", click: "clicked" };
 
 let before = null; // the list before: item id -> place

@@ -35,8 +35,8 @@ export async function openReplay(facts, { variant, guarded }) {
   })));
   byId("household").onchange = guarded(begin);
   byId("restart").onclick = guarded(begin);
-  byId("step").onclick = guarded(() => { pause(); return step(); });
-  byId("play").onclick = guarded(() => (run.timer === null ? play(guarded(step)) : pause()));
+  byId("step").onclick = guarded(() => { pause(); return inTurn(step); });
+  byId("play").onclick = guarded(() => (run.timer === null ? play(guarded(() => inTurn(step))) : pause()));
   await begin();
 }
 
@@ -47,9 +47,19 @@ async function begin() {
     forget(run.user);
   }
   const household = households[Number(byId("household").value)];
-  run = { household, user: `replay-${randomHex(5)}`, step: 0, ours: [], timer: null };
+  run = {
+    household, user: `replay-${randomHex(5)}`, step: 0, ours: [], timer: null, turn: Promise.resolve(),
+  };
   byId("replay-event").textContent = "None yet: the list is the one for anybody.";
-  await ask([]);
+  await inTurn(() => ask([], 0));
+}
+
+/** Runs after what this run began before: a hurried visitor's events stay in their order. */
+function inTurn(work) {
+  const mine = run;
+  const done = mine.turn.then(() => (run === mine ? work() : undefined));
+  mine.turn = done.catch(() => {});
+  return done;
 }
 
 function play(safeStep) {
@@ -73,14 +83,13 @@ async function step() {
   const { household, step: at } = run;
   if (at >= household.events.length) return pause();
   const event = household.events[at];
-  run.step += 1;
   const [card] = await cardsOf([event.item_id]);
   byId("replay-event").replaceChildren(tile(card), el("span", {},
     `${event.event_type}: ${card.title}`,
     el("small", { textContent: new Date(event.timestamp).toLocaleString("en-GB", {
       dateStyle: "medium", timeStyle: "short", timeZone: "UTC",
     }) })));
-  await ask([{ ...event, event_id: `${at}` }]);
+  await ask([{ ...event, event_id: `${at}` }], at + 1);
   return undefined;
 }
 
@@ -103,7 +112,8 @@ export function ndcg(ids, wanted) {
   return ideal === 0 ? 0 : sum(hits.filter((place) => place >= 0)) / ideal;
 }
 
-async function ask(events) {
+/** The list after `step` events, the last of which go with the question. */
+async function ask(events, step) {
   const mine = run;
   const request = { user_id: mine.user, n: CUTOFF, events };
   if (variantOf()) request.variant = variantOf();
@@ -111,6 +121,7 @@ async function ask(events) {
   const ids = answer.items.map((item) => item.id);
   const cards = await cardsOf(ids);
   if (run !== mine) return;
+  mine.step = step;
   const wanted = toFind(mine.household, mine.step);
   mine.ours[mine.step] = ndcg(ids, wanted);
   byId("replay-list").replaceChildren(...cards.map((card) => shown(card, wanted.has(card.item_id))));

@@ -22,6 +22,7 @@ const PACKAGES = {
 
 // English words that tell a package; any other category gets one by chance, always the same.
 const TOLD = [
+  [/ice cream|sherb|gelato/i, "jar"],
   [/milk|cream|juice box|egg/i, "carton"],
   [/drink|water|beer|wine|juice|soda|sauce|dressing|oil|shampoo|soap|detergent/i, "bottle"],
   [/can|soup|bean|tuna|cat food|dog food/i, "can"],
