@@ -22,6 +22,7 @@ from raymeta.serve.schemas.items import (
     ItemValues,
     NamedItem,
 )
+from raymeta.serve.schemas.online import ExperimentsResponse, OnlineMetricsResponse
 from raymeta.serve.schemas.operations import ModelsResponse, ReadyResponse
 from raymeta.serve.schemas.recommend import (
     Filter,
@@ -64,7 +65,7 @@ class Call(Generic[AnswerT]):
     path: str
     parse: Callable[[httpx.Response], AnswerT]
     body: Message | Mapping[str, Any] | None = None
-    params: Mapping[str, str | int] = field(default_factory=dict)
+    params: Mapping[str, str | float] = field(default_factory=dict)
     user_id: str | None = None
     idempotency_key: str | None = None
     writes_events: bool = False
@@ -111,6 +112,7 @@ def recommend(
     pins: Sequence[Pin] = (),
     diversity: float = 0.0,
     exploration: float | None = None,
+    interleave: tuple[str, str] | None = None,
     explain: bool = False,
     variant: str | None = None,
     idempotency_key: str | None = None,
@@ -127,6 +129,7 @@ def recommend(
         pins=list(pins),
         diversity=diversity,
         exploration=exploration,
+        interleave=None if interleave is None else list(interleave),
         explain=explain,
         variant=variant,
     )
@@ -277,6 +280,19 @@ def models() -> Call[ModelsResponse]:
     return Call("GET", "/v1/models", _as(ModelsResponse))
 
 
+def experiments() -> Call[ExperimentsResponse]:
+    """How users are dealt to variants."""
+    return Call("GET", "/v1/experiments", _as(ExperimentsResponse))
+
+
+def online_metrics(
+    *, click_hours: float = 24.0, conversion_hours: float = 168.0
+) -> Call[OnlineMetricsResponse]:
+    """Clicks and conversions by variant, within so many hours of being shown."""
+    windows = {"click_hours": click_hours, "conversion_hours": conversion_hours}
+    return Call("GET", "/v1/metrics/online", _as(OnlineMetricsResponse), params=windows)
+
+
 def ready() -> Call[ReadyResponse]:
     """Models are loaded and the store answers; `ServiceError` where not."""
     return Call("GET", "/readyz", _as(ReadyResponse))
@@ -287,7 +303,7 @@ def request(
     path: str,
     body: Mapping[str, Any] | None = None,
     *,
-    params: Mapping[str, str | int] | None = None,
+    params: Mapping[str, str | float] | None = None,
 ) -> Call[Any]:
     """Any route, as it is, without the client's tenant: its answer as plain values, or as text
     where it is not JSON."""

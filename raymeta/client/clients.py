@@ -103,6 +103,8 @@ class Client:
     delete_item = _waiting(calls.delete_item)
     events_page = _waiting(calls.events_page)
     models = _waiting(calls.models)
+    experiments = _waiting(calls.experiments)
+    online_metrics = _waiting(calls.online_metrics)
     ready = _waiting(calls.ready)
     request = _waiting(calls.request)
 
@@ -184,6 +186,8 @@ class AsyncClient:
     delete_item = _awaited(calls.delete_item)
     events_page = _awaited(calls.events_page)
     models = _awaited(calls.models)
+    experiments = _awaited(calls.experiments)
+    online_metrics = _awaited(calls.online_metrics)
     ready = _awaited(calls.ready)
     request = _awaited(calls.request)
 

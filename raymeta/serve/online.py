@@ -10,8 +10,13 @@ import numpy as np
 
 from raymeta.errors import DataError
 from raymeta.evaluation.online.attribution import Act, Outcome, Tally, Windows
-from raymeta.evaluation.online.interleaving import team_draft
-from raymeta.evaluation.online.statistics import RATIO_ALARM, difference, sample_ratio_p
+from raymeta.evaluation.online.interleaving import Preference, team_draft
+from raymeta.evaluation.online.statistics import (
+    RATIO_ALARM,
+    Rate,
+    difference,
+    sample_ratio_p,
+)
 from raymeta.serve.answers import Answers
 from raymeta.serve.models import Models, TenantModels
 from raymeta.serve.schemas.online import (
@@ -19,6 +24,7 @@ from raymeta.serve.schemas.online import (
     ExperimentsResponse,
     Interleaving,
     OnlineMetricsResponse,
+    Proportion,
     SampleRatio,
     VariantMetrics,
     VariantShare,
@@ -86,14 +92,12 @@ class Online:
             click_window_s=windows.click_ms / 1000.0,
             conversion_window_s=windows.conversion_ms / 1000.0,
             variants={
-                name: VariantMetrics.of(
-                    outcome, {} if name == models.default_variant else _changes(outcome, default)
-                )
+                name: _metrics(outcome, None if name == models.default_variant else default)
                 for name, outcome in sorted(tally.outcomes.items())
             },
             sample_ratio=_sample_ratio(models, tally.outcomes),
             interleavings=[
-                Interleaving.of(variants, preference)
+                _interleaving(variants, preference)
                 for variants, preference in sorted(tally.preferences.items())
             ],
         )
@@ -147,13 +151,48 @@ def _acts(record: UserRecord) -> list[Act]:
     ]
 
 
-def _changes(outcome: Outcome, default: Outcome) -> dict[str, Change]:
-    clicked = difference(outcome.users_clicked_rate(), default.users_clicked_rate())
-    converted = difference(outcome.users_converted_rate(), default.users_converted_rate())
-    return {
-        "users_clicked_change": Change.of(clicked),
-        "users_converted_change": Change.of(converted),
-    }
+def _metrics(outcome: Outcome, default: Outcome | None) -> VariantMetrics:
+    """Of one variant, and less the default where it is another."""
+    clicked, converted = outcome.users_clicked_rate(), outcome.users_converted_rate()
+    changes = {}
+    if default is not None:
+        changes = {
+            "users_clicked_change": _change(clicked, default.users_clicked_rate()),
+            "users_converted_change": _change(converted, default.users_converted_rate()),
+        }
+    return VariantMetrics(
+        users=outcome.users,
+        impressions=outcome.impressions,
+        clicks=outcome.clicks,
+        conversions=outcome.conversions,
+        open=outcome.open,
+        click_rate=_proportion(outcome.click_rate()),
+        conversion_rate=_proportion(outcome.conversion_rate()),
+        users_clicked=_proportion(clicked),
+        users_converted=_proportion(converted),
+        **changes,
+    )
+
+
+def _proportion(found: Rate) -> Proportion:
+    return Proportion(value=found.value, low=found.low, high=found.high)
+
+
+def _change(one: Rate, other: Rate) -> Change:
+    found = difference(one, other)
+    return Change(value=found.value, low=found.low, high=found.high, is_clear=found.is_clear)
+
+
+def _interleaving(variants: tuple[str, ...], preference: Preference) -> Interleaving:
+    first, second = variants
+    return Interleaving(
+        first=first,
+        second=second,
+        prefer_first=preference.first,
+        prefer_second=preference.second,
+        ties=preference.ties,
+        p=preference.p,
+    )
 
 
 def _sample_ratio(models: TenantModels, outcomes: dict[str, Outcome]) -> SampleRatio:

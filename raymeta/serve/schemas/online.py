@@ -1,10 +1,5 @@
 """How live variants do, and how users are dealt to them."""
 
-from typing import Self
-
-from raymeta.evaluation.online.attribution import Outcome
-from raymeta.evaluation.online.interleaving import Preference
-from raymeta.evaluation.online.statistics import Difference, Rate
 from raymeta.serve.schemas.base import Message
 
 
@@ -46,10 +41,6 @@ class Proportion(Message):
     high: float
     """Upper end."""
 
-    @classmethod
-    def of(cls, rate: Rate) -> Self:
-        return cls(value=rate.value, low=rate.low, high=rate.high)
-
 
 class Change(Message):
     """A difference of two shares with its 95% interval (Newcombe)."""
@@ -65,10 +56,6 @@ class Change(Message):
 
     is_clear: bool
     """Whether the interval leaves out zero."""
-
-    @classmethod
-    def of(cls, change: Difference) -> Self:
-        return cls(value=change.value, low=change.low, high=change.high, is_clear=change.is_clear)
 
 
 class VariantMetrics(Message):
@@ -108,21 +95,6 @@ class VariantMetrics(Message):
     users_converted_change: Change | None = None
     """Less the default variant's."""
 
-    @classmethod
-    def of(cls, outcome: Outcome, changes: dict[str, Change]) -> Self:
-        return cls(
-            users=outcome.users,
-            impressions=outcome.impressions,
-            clicks=outcome.clicks,
-            conversions=outcome.conversions,
-            open=outcome.open,
-            click_rate=Proportion.of(outcome.click_rate()),
-            conversion_rate=Proportion.of(outcome.conversion_rate()),
-            users_clicked=Proportion.of(outcome.users_clicked_rate()),
-            users_converted=Proportion.of(outcome.users_converted_rate()),
-            **changes,
-        )
-
 
 class SampleRatio(Message):
     """Whether users were split as the shares say."""
@@ -157,18 +129,6 @@ class Interleaving(Message):
 
     p: float
     """How likely so uneven a split is between equals (sign test)."""
-
-    @classmethod
-    def of(cls, variants: tuple[str, ...], preference: Preference) -> Self:
-        first, second = variants
-        return cls(
-            first=first,
-            second=second,
-            prefer_first=preference.first,
-            prefer_second=preference.second,
-            ties=preference.ties,
-            p=preference.p,
-        )
 
 
 class OnlineMetricsResponse(Message):

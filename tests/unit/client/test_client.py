@@ -63,6 +63,8 @@ EXAMPLES: dict[str, Callable[[], Call[Any]]] = {
     "delete_item": lambda: calls.delete_item("new/1"),
     "events_page": lambda: calls.events_page(users=1),
     "models": lambda: calls.models(),
+    "experiments": lambda: calls.experiments(),
+    "online_metrics": lambda: calls.online_metrics(click_hours=1.5),
     "ready": lambda: calls.ready(),
     "request": lambda: calls.request("get", "/healthz"),
     "erase_user": lambda: calls.erase_user("a/b"),
