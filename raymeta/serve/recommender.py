@@ -8,7 +8,7 @@ states, to `answers`, and how a list is chosen from scores to `policy`.
 Shapes: T users in a batch, I items of the model, C candidates.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from raymeta.data.events import History, support_from_events
 from raymeta.errors import AdaptationError, NotServedError
 from raymeta.serve.batching import Gatherer
 from raymeta.serve.explain import Effect, effects, groups_of
+from raymeta.serve.histories import HistoryReader
 from raymeta.serve.item_table import ItemFilter, ItemTable
 from raymeta.serve.policy import Slot, Wish, choose
 from raymeta.serve.states import AdaptedUser, rows_by_shape
@@ -30,7 +31,6 @@ from raymeta.types import TaskState
 
 if TYPE_CHECKING:
     from raymeta.artifact import Artifact
-    from raymeta.data.features import FeatureRow
 
 MAX_ITEMS_ON_LOOP = 20_000
 """Catalogues up to here are scored on the event loop: about .2 ms a user at 10,000 items of 256
@@ -119,7 +119,7 @@ class Recommender:
             max_batch=max_batch,
         )
         self._learner = bind(artifact.algorithm, artifact.meta_params)
-        self._type_index = {name: index for index, name in enumerate(artifact.event_types)}
+        self._history = HistoryReader(artifact)
         self._vectors_ID = artifact.algorithm.tables().get("item_vectors")
         support = support_from_events([History.empty()], artifact.view)
         state = _detached(self._learner.adapt(support))
@@ -309,26 +309,6 @@ class Recommender:
     def _indices(self, item_ids: frozenset[str]) -> tuple[int, ...]:
         index_of = self.artifact.catalogue.index_of
         return tuple(sorted(index_of[i] for i in item_ids if i in index_of))
-
-    def _history(self, record: UserRecord) -> History:
-        index_of: Callable[[str | None, int], int] = self.artifact.catalogue.index_of.get  # type: ignore[assignment]
-        events = record.events
-        return History(
-            item=np.array([index_of(e.item_id, -1) for e in events], np.int64),
-            event_type=np.array([self._type_index.get(e.event_type, -1) for e in events], np.int64),
-            timestamp_ms=np.array([e.timestamp_ms for e in events], np.int64),
-            value=np.array([np.nan if e.value is None else e.value for e in events], np.float32),
-            visit=np.full(len(events), -1, np.int64),
-            features=self._features(record),
-        )
-
-    def _features(self, record: UserRecord) -> "FeatureRow | None":
-        vocab = self.artifact.user_vocab
-        if vocab is None or not record.features:
-            return None
-        reads = {field.column for field in vocab.fields}
-        known = {name: value for name, value in record.features.items() if name in reads}
-        return vocab.encode(vocab.table([known]))[0]
 
 
 def _bought(record: UserRecord) -> frozenset[str]:

@@ -133,7 +133,7 @@ class Users:
             remains=(
                 "A tombstone with the user's id, the time and count of erasures, and digests of "
                 f"event ids, for {self._retention.event_id_days} days, so that no event of before "
-                "comes back. Other replicas' memory may hold the record, out of reach, for an hour. "
+                "comes back. Other replicas' memory may hold what they knew for an hour. "
                 "Models that were trained on the user's events, and copies exported before, are "
                 "as they were."
             ),

@@ -293,9 +293,8 @@ class EventStore(Protocol):
         """`append`, and the user as it stands then, seen in the same transaction.
 
         A store that has the record while it waits for its disk calls `ahead` with it, in the
-        caller's event loop, so that the wait can be used. Such a record is not durable yet and may
-        never be: nothing that is made of it may leave the process before this returns, and only
-        where it is the very object that is returned. It may be called several times.
+        caller's event loop, perhaps several times. It is not durable yet and may never be: what is
+        made of it may leave the process only after this returned the very same object.
         """
         ...
 
