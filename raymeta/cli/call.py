@@ -170,7 +170,7 @@ def _send(
     with Client(url, key=key, tenant=tenant) as client:
         answer = client.send(built(make))
     if hasattr(answer, "model_dump"):
-        answer = answer.model_dump(exclude_none=True)
+        answer = answer.model_dump()
     emit(
         answer if isinstance(answer, dict) else {"answer": answer}, as_json=as_json, render=_render
     )
@@ -213,7 +213,7 @@ def _body(text: str | None) -> dict[str, Any] | None:
 def _render(answer: dict[str, Any]) -> str | Group:
     """A table of items with the rest below; any other answer as JSON over lines."""
     items = answer.get("items")
-    if not isinstance(items, list) or not all("score" in item for item in items):
+    if not isinstance(items, list) or not all("reasons" in item for item in items):
         return json.dumps(answer, indent=2, ensure_ascii=False)
     table = Table()
     for column in ("item", "score", "for anybody", "because of"):
@@ -221,7 +221,7 @@ def _render(answer: dict[str, Any]) -> str | Group:
     for item in items:
         reasons = ", ".join(
             f"{r['event_type']} of {r['item_id']} ({r['effect']:+.2f})"
-            for r in item.get("reasons", [])
+            for r in item["reasons"] or []
         )
         table.add_row(item["id"], f"{item['score']:.3f}", f"{item['prior_score']:.3f}", reasons)
     facts = {name: value for name, value in answer.items() if name != "items"}

@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import httpx
@@ -16,8 +17,9 @@ from tests.helpers.artifacts import tiny_artifact
 
 pytestmark = pytest.mark.ray
 
-NUM_EVENTS = 300
-KILLED_AFTER = 60
+NUM_USERS = 8
+NUM_EVENTS = 100
+KILLED_AFTER = 30
 
 
 @dataclass
@@ -72,12 +74,18 @@ def test_another_products_requests_and_the_clients_are_about_the_same_users(
 
 
 def test_no_event_is_lost_or_counted_twice_while_a_replica_is_killed(served: Served) -> None:
-    """With the client's own retries: no call fails."""
-    with Client(served.url) as client:
-        for number in range(NUM_EVENTS):
-            if number == KILLED_AFTER:
-                psutil.Process(served.replica_pids()[0]).send_signal(signal.SIGKILL)
-            item = served.items[number % len(served.items)]
-            kept = client.events("bob", [Event(item_id=item, event_type="purchase")])
-            assert (kept.accepted, kept.duplicates, kept.state_version) == (1, 0, number + 1)
-        assert client.user_state("bob").n_events == NUM_EVENTS
+    """With the client's own retries no call fails, those on their way to the replica included."""
+
+    def shop(user: int) -> int:
+        with Client(served.url) as client:
+            for number in range(NUM_EVENTS):
+                if (user, number) == (0, KILLED_AFTER):
+                    psutil.Process(served.replica_pids()[0]).send_signal(signal.SIGKILL)
+                item = served.items[number % len(served.items)]
+                bought = [Event(item_id=item, event_type="purchase")]
+                kept = client.events(f"user{user}", bought)
+                assert (kept.accepted, kept.duplicates, kept.state_version) == (1, 0, number + 1)
+            return client.user_state(f"user{user}").n_events
+
+    with ThreadPoolExecutor(NUM_USERS) as threads:
+        assert list(threads.map(shop, range(NUM_USERS))) == [NUM_EVENTS] * NUM_USERS
