@@ -33,6 +33,8 @@ _QUIET_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",  # workers share the cores; Ray divides them, not OpenMP
     # a replica's work is short: to hand each request to a second thread and back costs more
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
+    # a proxy that died is replaced after three looks: in seconds, not in half a minute
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
 }
 
 # HAProxy in front of the replicas: 1 ms a request where Serve's Python proxy takes 10.
