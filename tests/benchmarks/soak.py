@@ -101,9 +101,11 @@ def soak(url: str, store: Path, *, minutes: float, rate: float | None) -> dict[s
     target = Target("service", url)
     item_ids, event_type = discover(target)
     host, port = "127.0.0.1", int(url.rsplit(":", 1)[1])
-    bodies = Traffic().bodies(item_ids, event_type, run="soak")
+    # flatter than a day's visitors: no user may grow to thousands of events in half an hour
+    bodies = Traffic(zipf=0.5).bodies(item_ids, event_type, run="soak")
     requests = http_requests(bodies, host=host, path=PATH, headers={})
-    rate = rate or 0.5 * _saturation(host, port, requests)
+    saturation = _saturation(host, port, requests)
+    rate = rate or 0.5 * saturation
     replicas = [
         process
         for process in psutil.Process().children(recursive=True)
@@ -126,6 +128,7 @@ def soak(url: str, store: Path, *, minutes: float, rate: float | None) -> dict[s
         watching.join()
     return {
         "rate_per_s": round(rate, 1),
+        "saturation_per_s": round(saturation, 1),
         "minutes": minutes,
         "load": summary(total),
         "replicas": len(replicas),

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from raymeta.serve.user_events.base import StoredEvent, UserRecord, UserVersion
 
-MAX_VALUES = 200_000
-"""Events and seen items that are held, about 60 MB."""
+MAX_VALUES = 100_000
+"""Events and seen items that are held: some 30 MB."""
 
 MAX_AGE_MS = 3_600_000
 """A record leaves after an hour: so long a process may hold what was erased by another."""
