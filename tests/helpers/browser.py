@@ -49,9 +49,9 @@ class Page:
         self.reload()
 
     def forget_everything(self) -> None:
-        """What the browser keeps for this address; it must show the address to be asked."""
-        self.driver.get(f"{self.url}/")
-        self.driver.execute_script("localStorage.clear(); sessionStorage.clear()")
+        """What the browser keeps for this address."""
+        kept = {"origin": self.url, "storageTypes": "local_storage"}
+        self.driver.execute_cdp_cmd("Storage.clearDataForOrigin", kept)
 
     def reload(self) -> None:
         self.driver.get(f"{self.url}/")
@@ -106,6 +106,20 @@ class Page:
             for entry in self.driver.get_log("browser")
             if entry["level"] == "SEVERE"
         ]
+
+    def checked_by_axe(self, source: str) -> tuple[list[Any], int]:
+        """Serious and critical violations of accessibility, and how many rules passed."""
+        self.driver.execute_script(source)
+        results = self.driver.execute_async_script(
+            "const done = arguments[0];"
+            "axe.run(document).then(done, (error) => done({error: String(error)}))"
+        )
+        serious = [
+            (found["id"], [node["html"] for node in found["nodes"]])
+            for found in results["violations"]
+            if found["impact"] in ("serious", "critical")
+        ]
+        return serious, len(results["passes"])
 
     def emulate(self, *, width: int = 1280, dark: bool = False) -> None:
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}

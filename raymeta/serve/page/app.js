@@ -6,7 +6,7 @@ import { byId, counted, el, say, titleParts } from "./dom.js";
 import { forgetMoves, showList } from "./list.js";
 import { openReplay } from "./replay.js";
 import { openShop, refreshSearch, shownItems } from "./shop.js";
-import { forgotten, randomHex, ranked, recommended, visitorId } from "./visitor.js";
+import { forgotten, randomHex, ranked, recommended, visitorId, wasShown } from "./visitor.js";
 
 const SCENARIOS = [
   ["recommend", "Recommend"], ["search", "Search"], ["ads", "Ads"], ["intent", "Intent"],
@@ -15,17 +15,19 @@ const DONE = { view: "Viewed", cart: "In the cart:", purchase: "Bought" };
 
 const page = { models: null, variant: undefined, scenario: "recommend", cart: new Map() };
 
-const facts = () => page.models.variants[page.variant];
+const DEALT = ""; // no variant is named: the visitor's id decides
+
+const facts = () => Object.entries(page.models.variants)
+  .find(([name, { is_default: isDefault }]) => (page.variant ? name === page.variant : isDefault))[1];
 
 async function start() {
   byId("visitor-id").textContent = visitorId();
   page.models = await get("/v1/models");
   const names = Object.keys(page.models.variants);
-  page.variant = names.find((name) => page.models.variants[name].is_default);
   byId("variant-box").hidden = names.length < 2;
-  byId("variant").replaceChildren(...names.map((name) => el("option", { value: name, textContent: name })));
-  byId("variant").value = page.variant;
-  byId("variant").onchange = guarded((event) => open(event.target.value));
+  byId("variant").replaceChildren(el("option", { value: DEALT, textContent: "as your id is dealt" }),
+    ...names.map((name) => el("option", { value: name, textContent: name })));
+  byId("variant").onchange = guarded((event) => open(event.target.value || undefined));
   byId("all-ten").onclick = () => {
     byId("list").classList.add("all");
     byId("all-ten").remove();
@@ -60,8 +62,13 @@ async function firstList() {
 
 async function listAfter(events) {
   const { answer, took } = await recommended(events, { variant: page.variant });
-  return showList(answer, took, guarded(act));
+  const moved = await showList(answer, took, guarded(act));
+  guarded(() => wasShown(answer, numSeen()))();
+  return moved;
 }
+
+/** Rows that are drawn: a narrow page draws fewer until it is asked for all. */
+const numSeen = () => [...byId("list").children].filter((row) => row.offsetParent !== null).length;
 
 /** One act of the visitor: its event goes with the question for the next list. */
 async function act(type, card, from) {

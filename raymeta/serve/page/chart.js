@@ -8,8 +8,9 @@ const LEFT = 34;
 const BOTTOM = 24;
 const TOP = 8;
 
-/** Lines with values from 0 to `highest`, over steps 0 to `steps`. */
-export function lineChart(lines, { steps, highest }) {
+/** Lines with values from 0 to `highest`, over steps 0 to `steps`: one a value, or those of `at`. */
+export function lineChart(lines, { steps, highest, at }) {
+  const stepOf = (place) => (at ? at[place] : place);
   const x = (step) => LEFT + ((WIDTH - LEFT - 12) * step) / steps;
   const y = (value) => TOP + (HEIGHT - TOP - BOTTOM) * (1 - value / highest);
   const chart = svg("svg", {
@@ -27,10 +28,11 @@ export function lineChart(lines, { steps, highest }) {
     chart.append(svg("text", { x: x(step), y: HEIGHT - 6, class: "tick middle" }, String(step)));
   }
   for (const { values, className } of [...lines].reverse()) {
-    const points = values.map((value, step) => `${x(step).toFixed(1)},${y(value).toFixed(1)}`);
+    const points = values.map((value, place) =>
+      `${x(stepOf(place)).toFixed(1)},${y(value).toFixed(1)}`);
     chart.append(svg("polyline", { points: points.join(" "), class: `line ${className}` }),
       svg("circle", {
-        cx: x(values.length - 1), cy: y(values.at(-1)), r: 4, class: `dot ${className}`,
+        cx: x(stepOf(values.length - 1)), cy: y(values.at(-1)), r: 4, class: `dot ${className}`,
       }));
   }
   return chart;

@@ -48,6 +48,16 @@ export function ranked(items, { scenario, query, variant, events = [] }) {
   return inTurn(() => call("POST", "/v1/rank", request, { user }));
 }
 
+/** Has the service know what was shown, so that what follows from it can be counted. */
+export function wasShown({ recommendation_id: list, items }, num) {
+  const user = visitorId();
+  const events = items.slice(0, num).map(({ id }, position) => ({
+    item_id: id, event_type: "impression", ranking_id: list, position, event_id: randomHex(8),
+  }));
+  if (!events.length) return Promise.resolve();
+  return inTurn(() => call("POST", "/v1/events", { user_id: user, events }, { user }));
+}
+
 /** Erases everything that the service keeps of the visitor; gives its receipt. */
 export function forgotten() {
   const user = visitorId();

@@ -1,4 +1,5 @@
-"""The page at `/`, and what it asks beside the API: a shop to try the recommender with.
+"""The pages at `/` and `/ops`, and what the first asks beside the API: a shop to try the
+recommender with, and what its operator sees.
 
 Plain modules and one style sheet, from this package; the page loads nothing from anywhere else,
 and its content security policy says so. Its own data routes take a key like any other.
@@ -19,6 +20,7 @@ from raymeta.serve.schemas.page import Households, ItemCard, Shelf, ShopFacts
 from raymeta.serve.service import Service
 from raymeta.serve.storefront import Storefront, Storefronts
 
+_PAGES = {"index.html": "/", "ops.html": "/ops"}
 MAX_SHELF = 96
 MAX_CARDS = 100
 
@@ -96,13 +98,13 @@ def _add_data_routes(app: FastAPI, service: Service) -> None:
 
 
 def _static_files() -> dict[str, Callable[[Request], Awaitable[Response]]]:
-    """Path -> what answers it: the page at `/`, its modules and styles under `/page/`."""
+    """Path -> what answers it: the pages, and their modules and styles under `/page/`."""
     folder = files("raymeta.serve") / "page"
     found = {}
     for file in folder.iterdir():
         ending = file.name.rpartition(".")[2]
         if ending in _MEDIA_TYPES:
-            path = "/" if file.name == "index.html" else f"/page/{file.name}"
+            path = _PAGES.get(file.name, f"/page/{file.name}")
             found[path] = _answering(file.read_bytes(), _MEDIA_TYPES[ending])
     return found
 

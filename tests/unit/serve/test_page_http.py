@@ -28,16 +28,20 @@ HOUSEHOLDS = Households(
 )
 
 
+PAGES = ("/", "/ops")
+
+
 def page_paths(service: Service) -> list[str]:
     """Every path of the page: its files and its data."""
     paths = [route.path for route in create_app(service).routes if isinstance(route, Route)]
-    return [p for p in paths if p == "/" or p.startswith(("/page/", "/playground/"))]
+    return [p for p in paths if p in PAGES or p.startswith(("/page/", "/playground/"))]
 
 
-def test_the_page_loads_nothing_from_elsewhere_and_nothing_inline(
-    service: Service, call: Callable[..., httpx.Response]
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_loads_nothing_from_elsewhere_and_nothing_inline(
+    service: Service, call: Callable[..., httpx.Response], path: str
 ) -> None:
-    page = call("GET", "/")
+    page = call("GET", path)
     assert page.status_code == 200
     assert page.headers["content-type"].startswith("text/html")
     policy = dict(
@@ -60,7 +64,8 @@ def test_every_file_that_the_page_names_is_served_and_every_module_is_used(
     service: Service, call: Callable[..., httpx.Response]
 ) -> None:
     files = {path for path in page_paths(service) if path.startswith("/page/")}
-    named = set(re.findall(r'(?:src|href)="(/page/[^"]+)"', call("GET", "/").text))
+    texts = [call("GET", path).text for path in PAGES]
+    named = {name for text in texts for name in re.findall(r'(?:src|href)="(/page/[^"]+)"', text)}
     waiting = [path for path in named if path.endswith(".js")]
     while waiting:
         for module in re.findall(r'from "\./([^"]+)"', call("GET", waiting.pop()).text):
@@ -71,18 +76,18 @@ def test_every_file_that_the_page_names_is_served_and_every_module_is_used(
     assert len(files) > 5
 
 
-def test_every_element_that_a_module_asks_for_is_in_the_page(
-    service: Service, call: Callable[..., httpx.Response]
+@pytest.mark.parametrize(("path", "main"), [("/", "app.js"), ("/ops", "ops.js")])
+def test_every_element_that_a_module_asks_for_is_in_its_page(
+    call: Callable[..., httpx.Response], path: str, main: str
 ) -> None:
-    ids = set(re.findall(r'\bid="([^"]+)"', call("GET", "/").text))
-    modules = [path for path in page_paths(service) if path.endswith(".js")]
-    asked = {
-        name
-        for path in modules
-        for name in re.findall(r'byId\("([^"]+)"\)', call("GET", path).text)
-    }
+    ids = set(re.findall(r'\bid="([^"]+)"', call("GET", path).text))
+    modules, asked = [main], set()
+    for module in modules:
+        text = call("GET", f"/page/{module}").text
+        asked |= set(re.findall(r'byId\("([^"]+)"\)', text))
+        modules += [m for m in re.findall(r'from "\./([^"]+)"', text) if m not in modules]
     assert asked <= ids
-    assert len(asked) > 20
+    assert len(asked) > 10
 
 
 def test_its_files_need_no_key_and_its_data_needs_one_that_reads(
