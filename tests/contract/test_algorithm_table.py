@@ -20,6 +20,7 @@ COLUMNS = {
     "test_every_meta_parameter_gets_a_gradient_and_a_fixed_one_none": "reaches all",
     "test_adapting_leaves_the_meta_parameters_as_they_were": "pure",
     "test_a_batch_gives_each_task_what_it_gets_alone": "batch = alone",
+    "test_bound_to_its_meta_parameters_it_gives_the_same_numbers": "as served",
     "test_padding_and_the_order_of_rows_and_tasks_do_not_matter": "padding, order",
     "test_parameters_and_state_survive_save_and_load": "save, load",
     "test_the_same_seed_gives_the_same_run": "seed",
