@@ -296,13 +296,32 @@ _HAPROXY_FILES = {
 }
 
 
+# between the ports of Ray's workers and those that systems give out
+_REPLICA_PORTS = 100
+_REPLICA_PORT_RANGES = range(20_000, 32_000, _REPLICA_PORTS)
+
+
+def _first_replica_port() -> int:
+    """Of a range that no other service of this machine began to use."""
+    number = os.getpid() % len(_REPLICA_PORT_RANGES)
+    for first in (*_REPLICA_PORT_RANGES[number:], *_REPLICA_PORT_RANGES[:number]):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", first))
+            return first
+    return _REPLICA_PORT_RANGES[number]
+
+
 def _haproxy_folder() -> Path:
     # one a process, and short: a socket's path may have 107 bytes
     return Path(tempfile.gettempdir()) / f"raymeta-haproxy-{os.getpid()}"
 
 
 def _haproxy_settings() -> dict[str, str]:
-    """Two services on one machine must share neither HAProxy's files nor its status ports."""
+    """Two services on one machine must share neither HAProxy's files nor its ports.
+
+    Nor those of replicas: until HAProxy hears that one died, it sends requests to its port, where
+    another service's replica may answer by then.
+    """
     if os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") != "1":
         return {}
     folder = _haproxy_folder()
@@ -310,6 +329,9 @@ def _haproxy_settings() -> dict[str, str]:
     settings = {name: str(folder / file) for name, file in _HAPROXY_FILES.items()}
     settings["RAY_SERVE_HAPROXY_STATS_PORT"] = str(free_port())
     settings["RAY_SERVE_HAPROXY_METRICS_PORT"] = str(free_port())
+    first = _first_replica_port()
+    settings["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"] = str(first)
+    settings["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"] = str(first + _REPLICA_PORTS)
     return {name: value for name, value in settings.items() if name not in os.environ}
 
 

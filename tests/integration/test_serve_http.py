@@ -357,7 +357,8 @@ def test_replicas_killed_right_after_the_answer_lose_nothing(served: Served) -> 
     while time.monotonic() < deadline:
         try:
             answer = served.recommend("killed")
-            break
+            if answer["fallback"] != "store":  # a replica that starts may not have opened it in time
+                break
         except (AssertionError, httpx.HTTPError):
             time.sleep(0.5)
     assert answer["state_version"] == added["state_version"] == 1
