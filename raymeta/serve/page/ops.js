@@ -75,7 +75,7 @@ const number = (value) => el("td", { className: "number", textContent: value.toL
 function whisker({ value, low, high }, highest) {
   const at = (share) => 3 + (94 * share) / highest;
   return el("div", { className: "whisker" },
-    svg("svg", { viewBox: "0 0 100 12", "aria-hidden": "true" },
+    svg("svg", { viewBox: "0 0 100 12", preserveAspectRatio: "xMinYMid", "aria-hidden": "true" },
       svg("line", { x1: 0, x2: 100, y1: 6, y2: 6, class: "track" }),
       svg("line", { x1: at(low), x2: at(high), y1: 6, y2: 6, class: "span" }),
       value === null ? "" : svg("circle", { cx: at(value), cy: 6, r: 4, class: "score" })),

@@ -26,7 +26,7 @@ const TOLD = [
   [/milk|cream|juice box|egg/i, "carton"],
   [/drink|water|beer|wine|juice|soda|sauce|dressing|oil|shampoo|soap|detergent/i, "bottle"],
   [/can|soup|bean|tuna|cat food|dog food/i, "can"],
-  [/fruit|vegetable|produce|salad|apple|berries|banana|potato|tropical|citrus/i, "fruit"],
+  [/fruit|vegetable|produce|salad|apple|berries|banana|potato|citrus|pepper|onion|tomato|grape/i, "fruit"],
   [/meat|beef|pork|chicken|seafood|deli|cheese|frozen meal|pizza/i, "tray"],
   [/jam|pickle|spice|yogurt|dip|butter|baby food/i, "jar"],
   [/chip|snack|candy|bread|bun|roll|coffee|sugar|flour/i, "bag"],
