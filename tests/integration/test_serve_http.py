@@ -357,7 +357,7 @@ def test_replicas_killed_right_after_the_answer_lose_nothing(served: Served) -> 
     while time.monotonic() < deadline:
         try:
             answer = served.recommend("killed")
-            if answer["fallback"] != "store":  # a replica that starts may not have opened it in time
+            if answer["fallback"] != "store":  # not opened in time
                 break
         except (AssertionError, httpx.HTTPError):
             time.sleep(0.5)
