@@ -32,7 +32,13 @@ def free_port() -> int:
 
 
 class Server(ABC):
-    """One server process; `kill` and `start` again keep its folder and port."""
+    """One server process; `kill` and `start` again keep its folder and port.
+
+    `stop_signal` ends it at once, since its folder goes with it. It is one that the server handles:
+    a shell's background job has others ignored, and hands that on.
+    """
+
+    stop_signal: signal.Signals
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -64,7 +70,7 @@ class Server(ABC):
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        self._end(signal.SIGQUIT)  # at once: its folder goes with it
+        self._end(self.stop_signal)
 
     def freeze(self) -> None:
         """It keeps its connections, and does not answer."""
@@ -89,6 +95,8 @@ class Server(ABC):
 
 class RedisServer(Server):
     """With the append-only file flushed at each write."""
+
+    stop_signal = signal.SIGTERM
 
     def command(self) -> Sequence[str]:
         options = {
@@ -119,6 +127,8 @@ class RedisServer(Server):
 
 class PostgresServer(Server):
     """A cluster of its own, made on the first start."""
+
+    stop_signal = signal.SIGQUIT  # what its manual calls immediate
 
     def command(self) -> Sequence[str]:
         self._make_cluster()

@@ -60,7 +60,7 @@ class _Outside(HTMLParser):
 
 def test_the_page_stands_alone_and_says_what_the_tables_say(tmp_path: Path) -> None:
     result = full(summarise(two_folds()))
-    result["run"]["command"] = "raymeta evaluate '<shop>.yaml'"
+    result["run"] = {**result["run"], "command": "raymeta evaluate '<shop>.yaml'"}
     write_report(result, two_folds(), tmp_path / "report")
     page = (tmp_path / "report" / "report.html").read_text()
     seen = _Outside()
