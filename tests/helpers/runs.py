@@ -25,7 +25,7 @@ from tests.helpers.shops import SHOP
 ROOT = Path(__file__).parents[2]
 
 # tests that a shell runs in the background ignore Ctrl-C, and hand that on
-_AS_IN_A_TERMINAL = (
+AS_IN_A_TERMINAL = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     "from raymeta.cli.main import main; main()"
 )
@@ -65,7 +65,7 @@ class Command:
         environment.pop("RAY_ADDRESS", None)
         self._log = (folder / "command.log").open("w+")
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _AS_IN_A_TERMINAL, *map(str, words)],
+            [sys.executable, "-c", AS_IN_A_TERMINAL, *map(str, words)],
             stdout=self._log,
             stderr=subprocess.STDOUT,
             cwd=folder,

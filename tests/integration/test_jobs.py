@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from raymeta.runtime import free_port
+from tests.helpers.runs import AS_IN_A_TERMINAL
 
 pytestmark = pytest.mark.ray
 
@@ -99,7 +100,7 @@ def test_a_verb_runs_with_the_files_of_the_folder_and_json_is_one_line(head: Hea
 def test_stop_ends_a_job_and_ctrl_c_does_not(head: Head) -> None:
     words = ["job", "submit", "--submission-id", "long", "--", "python", "mine.py", "0", "100"]
     follower = subprocess.Popen(
-        [sys.executable, "-m", "raymeta", *words],
+        [sys.executable, "-c", AS_IN_A_TERMINAL, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
