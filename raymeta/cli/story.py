@@ -141,7 +141,7 @@ def render_story(summary: dict[str, Any]) -> Group:
             for i in row["items"]
         )
         table.add_row(
-            f"{row['visits']} visits\n{row['n_support']} products",
+            f"{_count(row['visits'], 'visit')}\n{_count(row['n_support'], 'product')}",
             lines,
             f"{row['ndcg_at_10']:.3f}",
             f"{row['took_ms']:.1f}",
@@ -171,3 +171,7 @@ def render_story(summary: dict[str, Any]) -> Group:
 
 def _style(item: dict[str, Any]) -> str:
     return "green" if item["bought_later"] else ""
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

@@ -66,12 +66,13 @@ def _cards(result: Summary) -> list[dict[str, str]]:
     """What adapting brings at each support size, and where the best baseline is."""
     if UNADAPTED not in result["differences"]:
         return []
+    unit_of_one = result["protocol"]["unit"].removesuffix("s")
     cards = []
     for size in filter(None, result["support_sizes"]):
         gain = result["differences"][UNADAPTED][str(size)]["ndcg_at_10"]
         best = best_baseline(result, size)
         card = {
-            "known": f"{size} {result['protocol']['unit']}",
+            "known": f"{size} {result['protocol']['unit'] if size > 1 else unit_of_one}",
             "ndcg": f"{result['methods'][OURS][str(size)]['ndcg_at_10']['mean']:.3f}",
             "gain": f"{signed_span(gain)} by adapting",
             "tone": "good" if gain["low"] > 0 else "bad" if gain["high"] < 0 else "",
