@@ -20,7 +20,7 @@ def assign(user_id: str, shares: Mapping[str, float], *, default: str, salt: str
 
     Args:
         shares: variant -> weight, in any unit; empty: all to `default`.
-        default: what is left over where its own weight is not given.
+        default: comes last; it has no share of its own unless `shares` gives it one.
         salt: another one deals all users anew.
     """
     if not shares:
