@@ -174,6 +174,7 @@ def save_artifact(
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "experiment": experiment.model_dump(mode="json"),
+        "scenarios": [experiment.scenario.name],
         "event_types": list(split.event_types),
         "view": {
             "max_events": split.view.max_events,

@@ -111,27 +111,22 @@ def _prepared(data: Path) -> Path:
 
 
 def _evaluated(artifact: "Artifact", data: Path, folder: Path, *, quick: bool) -> dict[str, Any]:
-    from raymeta.evaluation.fold import EvaluationSettings
-    from raymeta.evaluation.report import write_report
     from raymeta.evaluation.run import evaluate_artifact, protocol_facts, run_facts
-    from raymeta.evaluation.summary import summarise
-    from raymeta.evaluation.tuning import BASELINES
+    from raymeta.evaluation.scenarios.table import SCENARIOS, evaluation_settings
 
-    config = artifact.experiment.data
-    settings = EvaluationSettings(
-        support_sizes=config.support_sizes,
-        unit=config.unit,
-        repeat=False,
-        baselines=tuple(b for b in BASELINES if b in QUICK_BASELINES) if quick else BASELINES,
-    )
+    experiment = artifact.experiment
+    kind = SCENARIOS[experiment.scenario.name]
+    chosen = tuple(b for b in kind.baselines if b in QUICK_BASELINES) if quick else None
+    settings = evaluation_settings(experiment, baselines=chosen)
     started = datetime.now(UTC)
     with console.status("Tuning baselines and scoring") as status:
         scores = evaluate_artifact(artifact, data, settings, note=lambda text: status.update(text))
     wall_s = (datetime.now(UTC) - started).total_seconds()
     result = {
-        **summarise(scores),
-        "protocol": protocol_facts(config, settings, name=artifact.experiment.name, folds=1),
+        **kind.summarise(scores),
+        "scenario": experiment.scenario.name,
+        "protocol": protocol_facts(experiment.data, settings, name=experiment.name, folds=1),
         "run": run_facts("raymeta demo", wall_s=wall_s, folds=scores),
     }
-    write_report(result, scores, folder)
+    kind.write_report(result, scores, folder)
     return {**result, "report": str(folder)}

@@ -15,8 +15,9 @@ from raymeta.cli.output import console, emit
 from raymeta.errors import ConfigError
 
 if TYPE_CHECKING:
-    from raymeta.config.experiment import DataConfig
+    from raymeta.config.experiment import DataConfig, ExperimentConfig
     from raymeta.evaluation.fold import EvaluationSettings, FoldScores
+    from raymeta.evaluation.scenarios.base import ScenarioKind, TextTable
 
 
 def evaluate(
@@ -77,7 +78,7 @@ def evaluate(
     sizes, names = parse_numbers(support_sizes, "--support-sizes"), parse_names(baselines)
     chosen = _Chosen(data, sizes, unit, repeat, names)
     if target.is_file():
-        scores, protocol, folder = _evaluate_experiment(
+        evaluated = _evaluate_experiment(
             target, chosen, folds, parse_numbers(seeds, "--seeds"), overrides or [], out, address
         )
     else:
@@ -87,9 +88,8 @@ def evaluate(
                 f"{given[0]} needs an experiment file, and {target} is not a file.",
                 remedy="Give the experiment's YAML file, or leave the option out.",
             )
-        scores, protocol, folder = _evaluate_artifact(target, chosen, out)
-    result = _report(scores, protocol, folder, started)
-    emit({**result, "report": str(folder)}, as_json=as_json, render=render)
+        evaluated = _evaluate_artifact(target, chosen, out)
+    emit(_report(evaluated, started), as_json=as_json, render=render)
 
 
 class _Chosen:
@@ -114,19 +114,20 @@ class _Chosen:
             )
         return self._data or Path(str(config.path))
 
-    def settings(self, config: "DataConfig") -> "EvaluationSettings":
-        from raymeta.evaluation.fold import EvaluationSettings
-        from raymeta.evaluation.tuning import BASELINES
+    def settings(self, experiment: "ExperimentConfig") -> "EvaluationSettings":
+        from raymeta.evaluation.scenarios.table import evaluation_settings
 
-        return EvaluationSettings(
-            support_sizes=config.support_sizes if self._sizes is None else self._sizes,
-            unit=self._unit or config.unit,
+        return evaluation_settings(
+            experiment,
+            support_sizes=self._sizes,
+            unit=self._unit,
             repeat=self._repeat,
-            baselines=BASELINES if self._baselines is None else self._baselines,
+            baselines=self._baselines,
         )
 
 
-Evaluated = tuple[list["FoldScores"], dict[str, Any], Path]
+Evaluated = tuple[list["FoldScores"], dict[str, Any], Path, str]
+"""Scores, what was measured, the report's folder, and the scenario."""
 
 
 def _evaluate_artifact(target: Path, chosen: _Chosen, out: Path | None) -> Evaluated:
@@ -138,13 +139,13 @@ def _evaluate_artifact(target: Path, chosen: _Chosen, out: Path | None) -> Evalu
     config = artifact.experiment.data
     folder = out or target.resolve().parent / "report"
     require_report_folder(folder)
-    settings = chosen.settings(config)
+    settings = chosen.settings(artifact.experiment)
     with console.status("Evaluating") as status:
         scores = evaluate_artifact(
             artifact, chosen.data_dir(config), settings, note=lambda text: status.update(text)
         )
-    name = artifact.experiment.name
-    return scores, protocol_facts(config, settings, name=name, folds=1), folder
+    protocol = protocol_facts(config, settings, name=artifact.experiment.name, folds=1)
+    return scores, protocol, folder, artifact.experiment.scenario.name
 
 
 def _evaluate_experiment(
@@ -168,7 +169,7 @@ def _evaluate_experiment(
         folds = 1 if config.split.kind == "time" else config.split.num_folds
     folder = out or Path("runs") / experiment.name / "report"
     require_report_folder(folder)
-    settings = chosen.settings(config)
+    settings = chosen.settings(experiment)
     seeds = seeds or (experiment.seed,)
     jobs = plan(
         experiment,
@@ -183,61 +184,48 @@ def _evaluate_experiment(
     protocol = protocol_facts(
         config, settings, name=experiment.name, folds=folds, seeds=len(set(seeds))
     )
-    return scores, protocol, folder
+    return scores, protocol, folder, experiment.scenario.name
 
 
-def _report(
-    scores: list["FoldScores"], protocol: dict[str, Any], folder: Path, started: float
-) -> dict[str, Any]:
-    from raymeta.evaluation.report import write_report
+def _report(evaluated: Evaluated, started: float) -> dict[str, Any]:
     from raymeta.evaluation.run import run_facts
-    from raymeta.evaluation.summary import summarise
 
+    scores, protocol, folder, scenario = evaluated
+    kind = _kind(scenario)
     command = shlex.join(["raymeta", *sys.argv[1:]])
     result = {
-        **summarise(scores),
+        **kind.summarise(scores),
+        "scenario": scenario,
         "protocol": protocol,
         "run": run_facts(command, wall_s=time.perf_counter() - started, folds=scores),
     }
-    write_report(result, scores, folder)
-    return result
+    kind.write_report(result, scores, folder)
+    return {**result, "report": str(folder)}
+
+
+def _kind(scenario: str) -> "ScenarioKind":
+    from raymeta.evaluation.scenarios.table import SCENARIOS
+
+    return SCENARIOS[scenario]
 
 
 def render(result: dict[str, Any]) -> Group:
-    """The tables for a terminal: nDCG@10, Recall@20 and the paired differences."""
-    from raymeta.evaluation.tables import METRIC_TITLES, difference_rows, quality_rows
-
-    unit = result["protocol"]["unit"]
-    tables: list[Any] = []
-    for metric in ("ndcg_at_10", "recall_at_20"):
-        rows = quality_rows(result, metric)
-        title = f"{METRIC_TITLES[metric]} of new users after so many {unit}"
-        tables.append(_table(title, rows, result["support_sizes"]))
-    known = [size for size in result["support_sizes"] if size > 0]
-    if result["differences"] and known:
-        title = "nDCG@10: adapted less each other method, paired by user; bold where clear of zero"
-        rows = difference_rows(result, known, marks=("[bold]", "[/bold]"))
-        tables.append(_table(title, rows, known))
-    if result["harm_rate"]:
-        worst = max(result["harm_rate"].items(), key=lambda pair: pair[1])
-        text = f"Adapting makes at most {worst[1]:.1%} of users worse (after {worst[0]} {unit})."
-        tables.append(Text(text))
+    """What the scenario shows on a terminal, and where the report is."""
+    tables, lines = _kind(result["scenario"]).text_tables(result)
     run = result["run"]
-    tables.append(
-        Text(
-            f"Report in {result['report']} ({run['wall_s']:.0f} s, "
-            f"{run['peak_memory_mb'] / 1000:.1f} GB)."
-        )
+    where = (
+        f"Report in {result['report']} ({run['wall_s']:.0f} s, "
+        f"{run['peak_memory_mb'] / 1000:.1f} GB)."
     )
-    return Group(*tables)
+    return Group(*map(_table, tables), *map(Text, [*lines, where]))
 
 
-def _table(title: str, rows: list[tuple[str, list[str]]], sizes: list[int]) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold")
+def _table(content: "TextTable") -> Table:
+    table = Table(title=content.title, title_justify="left", header_style="bold")
     table.add_column("")
-    for size in sizes:
+    for size in content.sizes:
         table.add_column(str(size), justify="right")
-    for label, cells in rows:
+    for label, cells in content.rows:
         table.add_row(label, *cells, style={"adapted": "bold", "chance": "dim"}.get(label))
     return table
 

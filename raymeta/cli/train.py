@@ -77,6 +77,7 @@ def train(
     summary = {
         "name": experiment.name,
         "artifact": result.artifact_path,
+        "metric": experiment.scenario.metric,
         "score": result.best_score,
         "best_step": result.best_step,
         "curve": {str(size): value for size, value in result.curve.items()},
@@ -90,13 +91,13 @@ def train(
 class BarReporter:
     """Each validation as a line; on a terminal, a bar below them with the score so far."""
 
-    def __init__(self, bar: Progress, task: TaskID) -> None:
-        self._bar, self._task = bar, task
+    def __init__(self, bar: Progress, task: TaskID, metric: str) -> None:
+        self._bar, self._task, self._metric = bar, task, metric
 
     def report(self, step: int, metrics: dict[str, float]) -> None:
-        score = f"nDCG@10 {_short(metrics['score'])}" if "score" in metrics else ""
+        score = f"{self._metric} {_short(metrics['score'])}" if "score" in metrics else ""
         self._bar.update(self._task, completed=step, note=score)
-        console.print(f"step {step}: {metrics_text(metrics)}", soft_wrap=True)
+        console.print(f"step {step}: {metrics_text(metrics, self._metric)}", soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -114,10 +115,10 @@ def progress(experiment: ExperimentConfig) -> Iterator[BarReporter]:
     total = experiment.training.max_outer_steps
     task = bar.add_task("Training", total=total, note="starting Ray and the workers")
     with bar:
-        yield BarReporter(bar, task)
+        yield BarReporter(bar, task, experiment.scenario.metric)
 
 
-def metrics_text(metrics: Mapping[str, float]) -> str:
+def metrics_text(metrics: Mapping[str, float], metric: str) -> str:
     """E.g. `loss 5.102  640 users/s  nDCG@10 0: .412  1: .529  (mean .478)`."""
     parts = []
     if "loss" in metrics:
@@ -125,12 +126,13 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
     if "users_per_s" in metrics:
         parts.append(f"{metrics['users_per_s']:.0f} users/s")
     curve = {
-        int(key.removeprefix("ndcg/")): value
+        int(key.removeprefix("curve/")): value
         for key, value in metrics.items()
-        if key.startswith("ndcg/")
+        if key.startswith("curve/")
     }
     if curve:
-        parts.append("nDCG@10 " + "  ".join(f"{k}: {_short(v)}" for k, v in sorted(curve.items())))
+        by_size = "  ".join(f"{k}: {_short(v)}" for k, v in sorted(curve.items()))
+        parts.append(f"{metric} {by_size}")
     if "score" in metrics:
         parts.append(f"(mean {_short(metrics['score'])})")
     return "  ".join(parts)
@@ -141,7 +143,9 @@ def _short(value: float) -> str:
 
 
 def _render(summary: dict[str, Any]) -> RenderableType:
-    table = Table(title=f"{summary['name']}: nDCG@10 on validation users, by support size")
+    table = Table(
+        title=f"{summary['name']}: {summary['metric']} on validation users, by support size"
+    )
     for size in summary["curve"]:
         table.add_column(size, justify="right")
     table.add_row(*(_short(value) for value in summary["curve"].values()))

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from raymeta.config.base import StrictModel
+from raymeta.config.scenario import RecommendConfig, ScenarioConfig
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -300,6 +301,9 @@ class ExperimentConfig(StrictModel):
 
     seed: NonNegativeInt = 0
     """The seed of every generator of the run."""
+
+    scenario: ScenarioConfig = RecommendConfig()
+    """What is scored, against what it is judged, and by which metric the run stops."""
 
     data: DataConfig = DataConfig()
     """Data, tasks and split."""

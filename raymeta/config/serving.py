@@ -23,11 +23,17 @@ DEFAULT = "default"
 """The tenant and the variant of a service that has one of each."""
 
 
+ScenarioFolders = Annotated[dict[Name, str], Field(min_length=1)]
+"""Scenario -> the folder of an artifact that was trained for it."""
+
+
 class TenantConfig(StrictModel):
     """One shop: its variants, and which one answers when a request names none."""
 
-    variants: Annotated[dict[Name, str], Field(min_length=1)]
-    """Variant name -> artifact folder; every replica must be able to read it."""
+    variants: Annotated[dict[Name, str | ScenarioFolders], Field(min_length=1)]
+    """Variant name -> artifact folder, or, for several scenarios, scenario -> artifact folder, e.g.
+    `{recommend: runs/shop/artifact, ads: runs/ads/artifact}`; every replica must be able to read
+    each."""
 
     default_variant: Name = DEFAULT
     """The variant of a request that names none, where `traffic` says nothing else."""
@@ -49,6 +55,14 @@ class TenantConfig(StrictModel):
         if self.traffic and sum(self.traffic.values()) == 0:
             raise ValueError("the shares of traffic are all 0: give one variant a share")
         return self
+
+
+def folders_of(variant: str | ScenarioFolders) -> ScenarioFolders:
+    """The artifact folders of a variant by scenario, its main one first; `""` where it has one."""
+    if isinstance(variant, str):
+        return {"": variant}
+    main = "recommend" if "recommend" in variant else next(iter(variant))
+    return {main: variant[main], **variant}
 
 
 class ModelTable(StrictModel):

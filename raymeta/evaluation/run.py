@@ -22,9 +22,8 @@ from raymeta.evaluation.fold import (
     EvaluationSettings,
     FoldScores,
     refuse_known_users,
-    score_adapted,
-    score_baselines,
 )
+from raymeta.evaluation.scenarios.table import open_scenario
 from raymeta.types import Params
 
 TRAIN_USERS = "train_users"
@@ -79,8 +78,9 @@ def evaluate_artifact(
         )
     refuse_known_users(split, artifact.manifest[TRAIN_USERS])
     note("Adapting to the test users")
-    ours = score_adapted(artifact.algorithm, artifact.meta_params, split, settings)
-    return [ours, score_baselines(split, settings, note=note)]
+    scenario = open_scenario(artifact.experiment, split)
+    ours = scenario.score_adapted(artifact.algorithm, artifact.meta_params, settings)
+    return [ours, scenario.score_baselines(settings, note=note)]
 
 
 def require_same_catalogue(artifact: TrainedModel, split: TaskSplit) -> None:

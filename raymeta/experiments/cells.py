@@ -33,6 +33,7 @@ MODEL_CODE = (
     "algorithms/*.py",
     "train/*.py",
     "evaluation/metrics.py",
+    "evaluation/scenarios/*.py",
 )
 """The source that decides a trained model."""
 

@@ -21,10 +21,9 @@ from raymeta.evaluation.adapted import Adapts
 from raymeta.evaluation.fold import (
     EvaluationSettings,
     FoldScores,
-    score_adapted,
-    score_baselines,
 )
 from raymeta.evaluation.run import peak_memory_mb
+from raymeta.evaluation.scenarios.table import open_scenario
 from raymeta.experiments.cells import MODEL_CODE, SCORING_CODE, Cell, CellStore, code_version
 from raymeta.experiments.training import train_fold
 from raymeta.types import Params
@@ -128,7 +127,8 @@ def job_cell(job: FoldJob) -> Cell:
     settings = asdict(job.settings)
     key: dict[str, Any] = {"settings": settings, "dataset": job.dataset_sha256}
     if job.kind == "baselines":
-        key["data"] = _decides(job.experiment)["data"]
+        decides = _decides(job.experiment)
+        key["data"], key["scenario"] = decides["data"], decides["scenario"]
         key["code"] = code_version(*SCORING_CODE)
     else:
         del settings["baselines"]
@@ -159,7 +159,8 @@ def compute_job(job: FoldJob, fit: Fit) -> None:
 
 def _write_baselines(job: FoldJob, folder: Path) -> None:
     split = load_task_split(job.data_dir, job.experiment.data)
-    scores = score_baselines(split, job.settings)
+    scenario = open_scenario(job.experiment, split)
+    scores = scenario.score_baselines(job.settings, note=lambda _: None)
     scores.facts["fold"] = job.experiment.data.split.fold
     scores.facts["peak_memory_mb"] = peak_memory_mb()
     scores.write(folder)
@@ -171,7 +172,8 @@ def _write_adapted(job: FoldJob, fit: Fit, folder: Path) -> None:
     )
     algorithm, meta_params = fit(job.experiment, job.data_dir, model)
     split = load_task_split(job.data_dir, job.experiment.data)
-    scores = score_adapted(algorithm, meta_params, split, job.settings)
+    scenario = open_scenario(job.experiment, split)
+    scores = scenario.score_adapted(algorithm, meta_params, job.settings)
     scores.facts["peak_memory_mb"] = peak_memory_mb()
     scores.write(folder)
 

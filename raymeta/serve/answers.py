@@ -15,7 +15,7 @@ from raymeta.config.serving import LimitsConfig
 from raymeta.errors import NotServedError, StoreError
 from raymeta.serve.ahead import Ahead
 from raymeta.serve.guard import StoreGuard
-from raymeta.serve.models import Models
+from raymeta.serve.models import Models, scenarios_of
 from raymeta.serve.policy import Wish
 from raymeta.serve.queries import recommend_query, scored_item
 from raymeta.serve.recommender import Query, Ranking, Recommender
@@ -110,9 +110,9 @@ class Answers:
         started = time.perf_counter()
         at_most("items", len(request.items), self._limits.max_candidates)
         _, recommender = self._models.tenant(request.tenant).variant(
-            request.variant, request.user_id
+            request.variant, request.user_id, scenario=_scenario_of(request)
         )
-        require_scenario(recommender, "search" if request.query is not None else request.scenario)
+        require_scenario(recommender, _scenario_of(request))
         given = list(dict.fromkeys(request.items))
         known: Mapping[str, int] = {}
 
@@ -128,10 +128,10 @@ class Answers:
 
     async def predict(self, request: PredictRequest) -> RecommendResponse:
         """Probabilities of what a user will do; refused, since no head gives any yet."""
-        _, recommender = self._models.tenant(request.tenant).variant(
-            request.variant, request.user_id
-        )
         scenario = {"purchase_intent": "intent"}.get(request.targets[0], "ads")
+        _, recommender = self._models.tenant(request.tenant).variant(
+            request.variant, request.user_id, scenario=scenario
+        )
         require_scenario(recommender, scenario)
         raise AssertionError("an artifact with such a head has a route to it")
 
@@ -168,7 +168,9 @@ class Answers:
     ) -> tuple[_Asker, Ranking]:
         """Keeps the request's events; the list is begun while the store flushes them."""
         models = self._models.tenant(request.tenant)
-        variant, recommender = models.variant(request.variant, request.user_id)
+        variant, recommender = models.variant(
+            request.variant, request.user_id, scenario=_scenario_of(request)
+        )
 
         def begin(record: UserRecord) -> Coroutine[Any, Any, Ranking] | None:
             if models.catalogue_version < record.version.catalogue:
@@ -205,7 +207,7 @@ class Answers:
             return await self._found(request)
         except StoreError:
             variant, recommender = self._models.tenant(request.tenant).variant(
-                request.variant, request.user_id
+                request.variant, request.user_id, scenario=_scenario_of(request)
             )
             return _Asker(variant, recommender, recommender.prior, UserVersion(), store_failed=True)
 
@@ -229,7 +231,7 @@ class Answers:
         models = self._models.tenant(request.tenant)
         if models.catalogue_version < version.catalogue:
             models = await self._models.refresh(request.tenant, catalogue=version.catalogue)
-        return models.variant(request.variant, request.user_id)
+        return models.variant(request.variant, request.user_id, scenario=_scenario_of(request))
 
     # --- the answer
 
@@ -273,6 +275,13 @@ class Answers:
         await self._store.log_ranking(request.tenant, request.user_id, ranking)
 
 
+def _scenario_of(request: Asked) -> str:
+    """What an answer is for; a `query` makes it `search`."""
+    if isinstance(request, RankRequest):
+        return "search" if request.query is not None else request.scenario
+    return "recommend"
+
+
 def require_scenario(recommender: Recommender, scenario: str) -> None:
     """Refuses a scenario that the artifact was not trained for.
 
@@ -289,8 +298,8 @@ def require_scenario(recommender: Recommender, scenario: str) -> None:
 
 
 def scenarios(recommender: Recommender) -> tuple[str, ...]:
-    """What an artifact was trained for; each ranks items out of the whole catalogue."""
-    return tuple(recommender.artifact.manifest.get("scenarios", ("recommend",)))
+    """What a recommender's artifact was trained for."""
+    return scenarios_of(recommender.artifact)
 
 
 def _state_key(

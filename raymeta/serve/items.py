@@ -97,8 +97,8 @@ class Items:
             require_small(
                 f"features of {change.item_id!r}", change.features, self._limits.max_feature_bytes
             )
-        for variant in models.variants.values():
-            require_encodable(variant.trained, {change.item_id: change for change in changes})
+        for model in models.all_models():
+            require_encodable(model.trained, {change.item_id: change for change in changes})
         version = await self._store.put_items(tenant, changes)
         models = await self._models.refresh(tenant, catalogue=version)
         known = models.default.recommender.items.index_of

@@ -24,6 +24,7 @@ from raymeta.config.serving import (
     SqliteStoreConfig,
     StoreConfig,
     TenantConfig,
+    folders_of,
 )
 from raymeta.errors import ResourceError
 from raymeta.serve.access import Keys, require_keys_on
@@ -241,8 +242,11 @@ def _require_artifacts(config: ServingConfig) -> ModelVersions:
 
     return {
         name: {
-            variant: load_artifact(Path(path).expanduser()).model_version
-            for variant, path in tenant.variants.items()
+            f"{variant}/{scenario}" if position else variant: load_artifact(
+                Path(path).expanduser()
+            ).model_version
+            for variant, given in tenant.variants.items()
+            for position, (scenario, path) in enumerate(folders_of(given).items())
         }
         for name, tenant in config.tenants.items()
     }

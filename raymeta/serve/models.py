@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from raymeta.config.serving import ModelTable, ServingConfig
+from raymeta.config.serving import ModelTable, ServingConfig, folders_of
 from raymeta.data.schema import EVENT_TYPES
 from raymeta.errors import ArtifactError, ConfigError, DataError
 from raymeta.serve.overlay import new_items_key, overlay
@@ -69,17 +69,32 @@ class Maker:
 
 @dataclass(frozen=True)
 class Variant:
-    """One model of a tenant.
+    """One model of a tenant, and those that stand beside it for other scenarios.
 
     Attributes:
         trained: the artifact as it was trained.
         recommender: it at work, with the shop's changes.
         new_items: names the shop's new items that `recommender` has.
+        beside: scenario -> the model that answers there in its place.
     """
 
     trained: "Artifact"
     recommender: Recommender
     new_items: str
+    beside: "Mapping[str, Variant]" = field(default_factory=dict)
+
+    def named_models(self) -> "dict[str, Variant]":
+        """All its models; the main one has the name "", another its scenario's."""
+        return {"": self, **self.beside}
+
+    def scenarios(self) -> tuple[str, ...]:
+        """What it answers in."""
+        return tuple(dict.fromkeys([*scenarios_of(self.trained), *self.beside]))
+
+
+def scenarios_of(artifact: "Artifact") -> tuple[str, ...]:
+    """What an artifact was trained for; one of an earlier release, to recommend."""
+    return tuple(artifact.manifest.get("scenarios", ("recommend",)))
 
 
 @dataclass(frozen=True)
@@ -99,11 +114,29 @@ class TenantModels:
 
     def event_types(self) -> set[str]:
         """What an event may be: the log outlives a model that does not use a common type yet."""
-        known = (model.trained.event_types for model in self.variants.values())
-        return set(EVENT_TYPES).union(*known)
+        return set(EVENT_TYPES).union(*(model.trained.event_types for model in self.all_models()))
 
-    def variant(self, name: str | None, user_id: str | None = None) -> tuple[str, Recommender]:
+    def all_models(self) -> "list[Variant]":
+        """Every model of every variant."""
+        return [
+            model for variant in self.variants.values() for model in variant.named_models().values()
+        ]
+
+    def versions(self) -> dict[str, str]:
+        """The versions of all models; one beside a variant's main one is `variant/scenario`."""
+        return {
+            f"{name}/{scenario}" if scenario else name: model.trained.model_version
+            for name, variant in self.variants.items()
+            for scenario, model in variant.named_models().items()
+        }
+
+    def variant(
+        self, name: str | None, user_id: str | None = None, *, scenario: str = "recommend"
+    ) -> tuple[str, Recommender]:
         """The variant of that name, or the one that the user was dealt, or the default.
+
+        Args:
+            scenario: which of the variant's models; its main one where none is for that alone.
 
         Raises:
             DataError: there is none of that name.
@@ -115,7 +148,8 @@ class TenantModels:
         if name not in self.variants:
             known = ", ".join(sorted(self.variants))
             raise DataError(f"There is no variant {name!r}.", remedy=f"Use one of: {known}.")
-        return name, self.variants[name].recommender
+        variant = self.variants[name]
+        return name, variant.beside.get(scenario, variant).recommender
 
     def shares(self) -> dict[str, float]:
         """Variant -> its share of the users who name none, together 1; those with a share."""
@@ -139,24 +173,41 @@ def load_models(
 
     Raises:
         ArtifactError: a folder is not a whole artifact.
-        ConfigError: a model adapts to more events than the store retains.
+        ConfigError: a model adapts to more events than the store retains, or was not trained for
+            the scenario that it is named for.
     """
-    from raymeta.artifact import load_artifact
-
     models: dict[str, TenantModels] = {}
     for tenant, entry in table.tenants.items():
         variants: dict[str, Variant] = {}
-        for name, path in entry.variants.items():
-            artifact = load_artifact(Path(path).expanduser())
-            if artifact.view.max_events > config.retention.events:
-                raise ConfigError(
-                    f"Artifact {path} adapts to the last {artifact.view.max_events} events; "
-                    f"retention.events is {config.retention.events}.",
-                    remedy=f"Set retention.events to {artifact.view.max_events} or more.",
-                )
-            variants[name] = first_variant(artifact, maker)
+        for name, given in entry.variants.items():
+            loaded = [
+                first_variant(_load(path, scenario, config), maker)
+                for scenario, path in folders_of(given).items()
+            ]
+            beside = dict(zip(list(folders_of(given))[1:], loaded[1:], strict=True))
+            variants[name] = replace(loaded[0], beside=beside)
         models[tenant] = TenantModels(variants, entry.default_variant, entry.traffic, entry.salt)
     return models
+
+
+def _load(path: str, scenario: str, config: ServingConfig) -> "Artifact":
+    """A checked artifact; `scenario` is what it is named for, "" for nothing in particular."""
+    from raymeta.artifact import load_artifact
+
+    artifact = load_artifact(Path(path).expanduser())
+    if artifact.view.max_events > config.retention.events:
+        raise ConfigError(
+            f"Artifact {path} adapts to the last {artifact.view.max_events} events; "
+            f"retention.events is {config.retention.events}.",
+            remedy=f"Set retention.events to {artifact.view.max_events} or more.",
+        )
+    if scenario and scenario not in scenarios_of(artifact):
+        raise ConfigError(
+            f"Artifact {path} is named for the scenario {scenario!r}; it was trained for "
+            f"{', '.join(scenarios_of(artifact))}.",
+            remedy="Name it for that, or give an artifact that was trained for the scenario.",
+        )
+    return artifact
 
 
 def first_variant(artifact: "Artifact", maker: Maker) -> Variant:
@@ -238,12 +289,14 @@ class Models:
     def _rebuild(
         self, models: TenantModels, changes: Mapping[str, ItemChange], version: int
     ) -> TenantModels:
-        variants = {}
-        for name, variant in models.variants.items():
-            new_items = new_items_key(variant.trained, changes)
-            same = variant.recommender if new_items == variant.new_items else None
+        def rebuilt(model: Variant) -> Variant:
+            new_items = new_items_key(model.trained, changes)
+            same = model.recommender if new_items == model.new_items else None
             recommender = self._maker.recommender(
-                variant.trained, changes, version=version, extended=same
+                model.trained, changes, version=version, extended=same
             )
-            variants[name] = Variant(variant.trained, recommender, new_items)
+            beside = {scenario: rebuilt(other) for scenario, other in model.beside.items()}
+            return Variant(model.trained, recommender, new_items, beside)
+
+        variants = {name: rebuilt(variant) for name, variant in models.variants.items()}
         return replace(models, variants=variants)

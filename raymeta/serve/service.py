@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from raymeta.config.serving import DEFAULT, LimitsConfig, RetentionConfig
 from raymeta.serve.access import Keys
-from raymeta.serve.answers import Answers, scenarios
+from raymeta.serve.answers import Answers
 from raymeta.serve.guard import StoreGuard
 from raymeta.serve.items import Items
 from raymeta.serve.models import Maker, Models, TenantModels
@@ -99,10 +99,7 @@ class Service:
 
     async def ready(self) -> ReadyResponse:
         """Which models answer; raises what keeps requests from being answered."""
-        versions = {
-            tenant: {name: v.trained.model_version for name, v in models.variants.items()}
-            for tenant, models in self.models.all.items()
-        }
+        versions = {tenant: models.versions() for tenant, models in self.models.all.items()}
         await self.store.check()
         return ReadyResponse(status="ready", models=versions)
 
@@ -118,7 +115,7 @@ class Service:
                 event_types=list(artifact.event_types),
                 n_items=len(artifact.catalogue),
                 max_events=artifact.view.max_events,
-                scenarios=list(scenarios(variant.recommender)),
+                scenarios=list(variant.scenarios()),
                 metrics=dict(artifact.manifest.get("metrics", {})),
             )
         return ModelsResponse(

@@ -63,8 +63,8 @@ class Users:
         """Sets features of a user, who may be new."""
         models = self._models.tenant(tenant)
         require_small("features", request.features, self._limits.max_feature_bytes)
-        for variant in models.variants.values():
-            vocab = variant.trained.user_vocab
+        for model in models.all_models():
+            vocab = model.trained.user_vocab
             if vocab is not None:
                 reads = {field.column for field in vocab.fields}
                 _require_kinds(

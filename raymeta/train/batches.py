@@ -1,20 +1,23 @@
 """Which tasks an outer step sees: a function of seed, worker and step, so that a run can resume."""
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
-from raymeta.config.experiment import DataConfig
-from raymeta.data.episodes import cut, latest_values, num_units
-from raymeta.data.events import (
-    SupportView,
-    distinct_items,
-    pad_items,
-    support_from_events,
-    with_own_items,
-)
+from raymeta.data.events import History
 from raymeta.data.task_dataset import UserTasks
 from raymeta.seeding import numpy_generator
 from raymeta.types import TaskBatch
+
+
+class MakesTasks(Protocol):
+    """The part of a scenario that sampling needs."""
+
+    def num_units(self, history: History) -> int: ...
+
+    def task_batch(self, histories: Sequence[History], sizes: Sequence[int]) -> TaskBatch: ...
 
 
 class EpisodeSampler:
@@ -22,46 +25,37 @@ class EpisodeSampler:
 
     Args:
         users: this worker's users.
-        config: unit and support sizes.
-        view: what adapting sees of a history.
+        scenario: how a history becomes a task.
+        support_sizes: what is drawn from, as far as a user's history allows.
+        tasks_per_batch: users a batch.
         seed: of the run and the worker.
     """
 
     def __init__(
         self,
         users: UserTasks,
-        config: DataConfig,
+        scenario: MakesTasks,
         *,
-        view: SupportView,
-        positive_types: tuple[int, ...],
+        support_sizes: Sequence[int],
         tasks_per_batch: int,
         seed: int,
     ) -> None:
-        self._users, self._config, self._view = users, config, view
-        self._positive, self._tasks, self._seed = positive_types, tasks_per_batch, seed
+        self._users, self._scenario, self._sizes = users, scenario, support_sizes
+        self._tasks, self._seed = tasks_per_batch, seed
         self._kept: tuple[int, NDArray[np.int64]] | None = None
 
     def batch(self, step: int) -> TaskBatch:
         """The tasks of one outer step; users come once an epoch."""
-        supports, queries, values, own = [], [], [], []
+        histories, drawn = [], []
         for position in range(step * self._tasks, (step + 1) * self._tasks):
             epoch, place = divmod(position, len(self._users))
             history = self._users[int(self._order(epoch)[place])]
-            units = num_units(history, unit=self._config.unit, positive_types=self._positive)
-            sizes = [s for s in self._config.support_sizes if s < units] or [0]
+            units = self._scenario.num_units(history)
+            sizes = [s for s in self._sizes if s < units] or [0]
             draw = numpy_generator(self._seed, "size", position)
-            support, query = cut(
-                history,
-                int(draw.choice(sizes)),
-                unit=self._config.unit,
-                positive_types=self._positive,
-            )
-            supports.append(support)
-            queries.append(query)
-            values.append(latest_values(history, query))
-            own.append(distinct_items(history, self._positive))
-        rows = with_own_items(support_from_events(supports, self._view), own)
-        return TaskBatch(rows, pad_items(queries, values))
+            histories.append(history)
+            drawn.append(int(draw.choice(sizes)))
+        return self._scenario.task_batch(histories, drawn)
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """The users of an epoch; kept, since a permutation of all users for each task adds up."""

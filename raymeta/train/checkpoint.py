@@ -22,7 +22,7 @@ class Position:
 
     Attributes:
         step: outer steps done.
-        best_score: the best mean validation nDCG@10 so far, reached at `best_step`.
+        best_score: the best mean of the validation metric so far, reached at `best_step`.
         stale: validations since then.
         curve: the validation curve at `best_step`, by support size.
     """

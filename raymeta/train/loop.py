@@ -11,9 +11,9 @@ from raymeta.algorithms.base import MetaAlgorithm
 from raymeta.config.experiment import ExperimentConfig
 from raymeta.data.task_dataset import UserTasks
 from raymeta.data.task_split import TaskSplit
-from raymeta.errors import AdaptationError, RaymetaError
-from raymeta.evaluation.adapted import AdaptedScorer
-from raymeta.evaluation.protocol import cut_tasks, score_tasks
+from raymeta.errors import AdaptationError
+from raymeta.evaluation.scenarios.base import Scenario, Sums
+from raymeta.evaluation.scenarios.table import open_scenario
 from raymeta.seeding import derive_seed, torch_generator
 from raymeta.train.batches import EpisodeSampler
 from raymeta.train.checkpoint import (
@@ -75,18 +75,19 @@ def train(
         for name, value in saved.items():
             params[name].copy_(value)
         optimizer.load(state)
+    scenario = open_scenario(experiment, split)
     sampler = EpisodeSampler(
         split.train.shard(worker.rank, worker.world_size),
-        experiment.data,
-        view=split.view,
-        positive_types=split.positive_types,
+        scenario,
+        support_sizes=experiment.data.support_sizes,
         tasks_per_batch=max(1, config.tasks_per_batch // worker.world_size),
         seed=derive_seed(experiment.seed, "worker", worker.rank, worker.world_size),
     )
-    validate = _validation(experiment, split, algorithm, worker)
+    mine = split.validation.shard(worker.rank, worker.world_size)
+    validate = _validation(experiment, scenario, mine, worker)
 
     def judge(metrics: dict[str, float]) -> None:
-        curve = validate(params)
+        curve = validate(algorithm, params)
         score = sum(curve.values()) / len(curve)
         if score > position.best_score:
             position.best_score, position.best_step, position.stale = score, position.step, 0
@@ -98,7 +99,7 @@ def train(
             position.step,
             lambda folder: write_checkpoint(folder, position, params, best, optimizer.state()),
         )
-        named = {f"ndcg/{size}": value for size, value in curve.items()}
+        named = {f"curve/{size}": value for size, value in curve.items()}
         reporter.report(position.step, {**metrics, **named, "score": score})
 
     if checkpoint is None:
@@ -127,28 +128,19 @@ def train(
 
 
 def _validation(
-    experiment: ExperimentConfig, split: TaskSplit, algorithm: MetaAlgorithm, worker: Worker
-) -> Callable[[Params], dict[int, float]]:
-    """The P1 curve over the validation users of all workers: support size -> mean nDCG@10."""
-    config = experiment.data
-    mine: UserTasks = split.validation.shard(worker.rank, worker.world_size)
-    num_items = len(split.catalogue)
-    tasks = []
-    for size in config.support_sizes:
-        try:
-            tasks += cut_tasks(mine, [size], unit=config.unit, positive_types=split.positive_types)
-        except RaymetaError:
-            continue  # no user of this worker counts at this size; the others' may
+    experiment: ExperimentConfig, scenario: Scenario, mine: UserTasks, worker: Worker
+) -> Callable[[MetaAlgorithm, Params], dict[int, float]]:
+    """The curve over the validation users of all workers: support size -> mean of the metric."""
+    sizes = experiment.data.support_sizes
+    measure = scenario.validation(mine, sizes)
 
-    def curve(params: Params) -> dict[int, float]:
-        scorer = AdaptedScorer(*algorithm.served(params), view=split.view)
-        scored = score_tasks(scorer, tasks, num_items=num_items).users
-        by_size = scored.groupby("size")["ndcg_at_10"]
-        total, count = by_size.sum(), by_size.count()
-        sizes = config.support_sizes
-        flat = [float(total.get(s, 0.0)) for s in sizes] + [float(count.get(s, 0)) for s in sizes]
+    def curve(algorithm: MetaAlgorithm, params: Params) -> dict[int, float]:
+        found = measure(*algorithm.served(params))
+        nothing = Sums(0.0, 0.0)
+        flat = [found.get(s, nothing).total for s in sizes]
+        flat += [found.get(s, nothing).weight for s in sizes]
         summed = sums(flat, worker.all_reduce)
-        means = zip(summed[: len(sizes)], summed[len(sizes) :], strict=True)
-        return {s: t / n for s, (t, n) in zip(sizes, means, strict=True) if n > 0}
+        means = zip(sizes, summed[: len(sizes)], summed[len(sizes) :], strict=True)
+        return {s: t / n for s, t, n in means if n > 0}
 
     return curve

@@ -59,7 +59,10 @@ def train_in_process(
             split=split,
             algorithm=algorithm,
             meta_params=params,
-            metrics={"validation_ndcg@10": position.curve, "best_step": position.best_step},
+            metrics={
+                f"validation_{experiment.scenario.metric}".lower(): position.curve,
+                "best_step": position.best_step,
+            },
         )
     return result_of(position, path)
 

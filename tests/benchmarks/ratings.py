@@ -41,6 +41,7 @@ from raymeta.evaluation.ratings import (
     hold_back,
     rating_errors,
 )
+from raymeta.evaluation.scenarios.recommend import Recommend
 from raymeta.train.batches import EpisodeSampler
 from raymeta.types import Params, TaskBatch
 
@@ -73,12 +74,12 @@ def bounded(users: UserTasks) -> UserTasks:
 
 
 def batches(split: TaskSplit, *, tasks_per_batch: int, seed: int) -> Iterator[TaskBatch]:
-    config = DataConfig(unit="items", support_sizes=(1, 3, 5, 10, 20, 40, 80))
+    sizes = (1, 3, 5, 10, 20, 40, 80)
+    config = DataConfig(unit="items", support_sizes=sizes)
     sampler = EpisodeSampler(
         split.train,
-        config,
-        view=split.view,
-        positive_types=split.positive_types,
+        Recommend(ExperimentConfig(name="ratings", data=config), split),
+        support_sizes=sizes,
         tasks_per_batch=tasks_per_batch,
         seed=seed,
     )

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from raymeta.config.experiment import ExperimentConfig
 from raymeta.data import interactions
 from raymeta.data.task_split import load_task_split, users_digest
 from raymeta.errors import ArtifactError, ConfigError, DataError, LeakageError
 from raymeta.evaluation.fold import EvaluationSettings, score_adapted, score_baselines
 from raymeta.evaluation.run import TRAIN_USERS, evaluate_artifact
+from raymeta.evaluation.scenarios.table import evaluation_settings
 from raymeta.evaluation.summary import summarise
 from tests.helpers.shops import SHOP, write_grouped_shop
 
@@ -40,11 +42,6 @@ class Model:
     meta_params: dict
 
 
-@dataclass
-class Experiment:
-    data: object
-
-
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     return write_grouped_shop(tmp_path_factory.mktemp("shop"))
@@ -57,7 +54,7 @@ def split(shop):
 
 def model(split, **changes):
     values = {
-        "experiment": Experiment(SHOP),
+        "experiment": ExperimentConfig(name="shop", data=SHOP),
         "catalogue": split.catalogue,
         "view": split.view,
         "algorithm": CountsSupport(len(split.catalogue), 10),
@@ -123,4 +120,4 @@ def test_settings_are_checked_and_sizes_sorted():
     with pytest.raises(ConfigError, match="at least one number"):
         EvaluationSettings(())
     with pytest.raises(ConfigError, match="'slim'"):
-        EvaluationSettings((1,), baselines=("slim",))
+        evaluation_settings(ExperimentConfig(name="x"), baselines=("slim",))

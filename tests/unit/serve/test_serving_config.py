@@ -2,7 +2,7 @@
 
 import pytest
 
-from raymeta.config.serving import ServingConfig
+from raymeta.config.serving import ServingConfig, folders_of
 from raymeta.errors import ConfigError
 
 
@@ -38,3 +38,12 @@ def test_settings_and_models_make_the_whole() -> None:
     halves = config.fixed_settings() | config.model_table()
     assert ServingConfig.parse(halves, source="test") == config
     assert "tenants" not in config.fixed_settings()
+
+
+def test_a_variant_is_a_folder_or_one_for_each_scenario():
+    assert folders_of("a") == {"": "a"}
+    several = folders_of({"ads": "b", "recommend": "a"})
+    assert list(several.items()) == [("recommend", "a"), ("ads", "b")]
+    assert list(folders_of({"ads": "b", "search": "c"})) == ["ads", "search"]
+    with pytest.raises(ConfigError, match=r"variants\.default"):
+        ServingConfig.parse({"tenants": {"t": {"variants": {"default": {}}}}}, source="x")
