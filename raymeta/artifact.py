@@ -178,6 +178,7 @@ def save_artifact(
         "event_types": list(split.event_types),
         "view": {
             "max_events": split.view.max_events,
+            "min_value": split.view.min_value,
             "event_types": list(split.view.event_types),
         },
         "item_kinds": split.catalogue.kinds,
@@ -241,6 +242,7 @@ def load_artifact(path: str | Path) -> Artifact:
             view["max_events"],
             tuple(view["event_types"]),
             None if user_vocab is None else user_vocab.unknown,
+            view.get("min_value"),
         ),
         catalogue=Catalogue(pq.read_table(path / ITEMS), manifest["item_kinds"], item_vocab),
         algorithm=restore_algorithm(

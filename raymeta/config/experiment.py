@@ -55,6 +55,10 @@ class DataConfig(StrictModel):
     support_events: tuple[str, ...] | None = None
     """Event types that adapting sees; the positive ones if not given."""
 
+    min_value: float | None = None
+    """Events with a smaller value (stars, say) are left out, in training, evaluation and serving;
+    events without one count. Not given: all events count."""
+
     min_item_users: PositiveInt = 10
     """An item is in the catalogue if at least so many training users have a positive event on it.
     Counted for all eligible users and scaled to the number of training users."""

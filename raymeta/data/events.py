@@ -64,11 +64,13 @@ class SupportView:
         event_types: indices of the types that count; the others are kept in the log only.
         unknown_user: stands for the features of a user of whom none are known; None where adapting
             sees no user features.
+        min_value: events with a smaller value do not count; those without one do.
     """
 
     max_events: int
     event_types: tuple[int, ...]
     unknown_user: FeatureRow | None = None
+    min_value: float | None = None
 
 
 def support_from_events(histories: Sequence[History], view: SupportView) -> Examples:
@@ -132,7 +134,7 @@ def _support_rows(histories: Sequence[History], view: SupportView) -> _Rows:
     of_type = np.zeros(len(user), np.bool_)
     for counted in view.event_types:
         of_type |= event_type == counted
-    kept = np.flatnonzero((item >= 0) & of_type)
+    kept = np.flatnonzero((item >= 0) & of_type & reaches(value, view.min_value))
     ordered = kept[np.lexsort((event_type[kept], item[kept], time[kept], user[kept]))]
     last_of_user = np.cumsum(np.bincount(user[kept], minlength=len(histories))) - 1
     from_end = last_of_user[user[ordered]] - np.arange(len(ordered))
@@ -194,6 +196,11 @@ def pad_items(
         value[mask] = np.nan_to_num(np.concatenate(values), nan=0.0)
         query["value"] = torch.from_numpy(value)
     return query
+
+
+def reaches(value: NDArray[np.float32], min_value: float | None) -> NDArray[np.bool_]:
+    """Which events count by their value: those without one (NaN) do."""
+    return np.ones(len(value), np.bool_) if min_value is None else ~(value < min_value)
 
 
 def distinct_items(history: History, event_types: Sequence[int]) -> NDArray[np.int64]:

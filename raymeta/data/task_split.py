@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from raymeta.config.experiment import DataConfig
 from raymeta.data.catalogue import Catalogue, catalogue_from_users
-from raymeta.data.events import SupportView
+from raymeta.data.events import SupportView, reaches
 from raymeta.data.features import EncodedFeatures, FeatureVocab
 from raymeta.data.schema import FeatureSchema, load_feature_schema
 from raymeta.data.splits import UserSplit, split_users
@@ -94,7 +94,12 @@ def load_task_split(
         catalogue=catalogue,
         event_types=tasks.event_types,
         positive_types=positive,
-        view=SupportView(config.max_support_events, support, vocab.unknown if vocab else None),
+        view=SupportView(
+            config.max_support_events,
+            support,
+            vocab.unknown if vocab else None,
+            min_value=config.min_value,
+        ),
         **{part: catalogue.localise(users, tasks.item_ids) for part, users in read.items()},
         dataset_sha256=str(tasks.manifest["dataset_sha256"]),
         user_vocab=vocab,
@@ -159,7 +164,8 @@ def _read_parts(
     event_types: Sequence[int],
 ) -> dict[Part, UserTasks]:
     """The histories of each part; with a time split, nothing after it for those before it."""
-    users = tasks.read(_keeper(np.concatenate(list(wanted.values())), event_types))
+    ids = np.concatenate(list(wanted.values()))
+    users = tasks.read(_keeper(ids, event_types, min_value=config.min_value))
     read = {
         part: users.take(np.searchsorted(users.user_ids, wanted.get(part, _NOBODY)))
         for part in PARTS
@@ -173,11 +179,12 @@ def _read_parts(
 
 
 def _keeper(
-    user_ids: NDArray[np.str_], event_types: Sequence[int]
+    user_ids: NDArray[np.str_], event_types: Sequence[int], *, min_value: float | None
 ) -> Callable[[UserTasks], UserTasks]:
     def keep(block: UserTasks) -> UserTasks:
         found = block.take(np.flatnonzero(np.isin(block.user_ids, user_ids)))
-        return found.keep_events(np.isin(found.events.event_type, event_types))
+        counts = np.isin(found.events.event_type, event_types)
+        return found.keep_events(counts & reaches(found.events.value, min_value))
 
     return keep
 
@@ -190,6 +197,7 @@ def _count_units(
     if config.unit == "visits":
         return np.maximum.reduceat(events.visit, users.offsets[:-1]) + 1
     positive = np.isin(events.event_type, positive_types)
+    positive &= reaches(events.value, config.min_value)
     width = int(events.item.max(initial=0)) + 1
     pairs = np.unique(users.user_of_event()[positive] * width + events.item[positive])
     return np.bincount(pairs // width, minlength=len(users))

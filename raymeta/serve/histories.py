@@ -25,6 +25,7 @@ class HistoryReader:
         type_index = {name: index for index, name in enumerate(artifact.event_types)}
         self._counted = {n: i for n, i in type_index.items() if i in artifact.view.event_types}
         self._max_events = artifact.view.max_events
+        self._min_value = artifact.view.min_value
         self._user_vocab = artifact.user_vocab
 
     def __call__(self, record: UserRecord) -> History:
@@ -46,9 +47,18 @@ class HistoryReader:
         for event in reversed(events):
             if len(found) >= self._max_events and event.timestamp_ms < found[-1].timestamp_ms:
                 break
-            if event.event_type in self._counted and event.item_id in self._index_of:
+            if self._counts(event):
                 found.append(event)
         return found[::-1]
+
+    def _counts(self, event: StoredEvent) -> bool:
+        too_small = (
+            self._min_value is not None
+            and event.value is not None
+            and np.float32(event.value) < self._min_value  # as the tables hold it
+        )
+        is_known = event.event_type in self._counted and event.item_id in self._index_of
+        return is_known and not too_small
 
     def _features(self, record: UserRecord) -> "FeatureRow | None":
         vocab = self._user_vocab

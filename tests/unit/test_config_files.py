@@ -16,6 +16,7 @@ def test_how_many_there_are() -> None:
     assert names == [
         "experiments/complete_journey.yaml",
         "experiments/complete_journey_features.yaml",
+        "experiments/movielens.yaml",
         "experiments/online_retail.yaml",
         "experiments/online_retail_time.yaml",
         "experiments/synthetic_shop.yaml",

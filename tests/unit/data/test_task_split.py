@@ -11,6 +11,7 @@ import pytest
 
 from raymeta.config.experiment import DataConfig, SplitConfig
 from raymeta.data.episodes import cut
+from raymeta.data.events import support_from_events
 from raymeta.data.prepare import prepare
 from raymeta.data.sources.synthetic import SyntheticShop
 from raymeta.data.synthetic_shop import Shop
@@ -146,3 +147,18 @@ def test_an_opened_folder_reads_its_users_when_asked(shop: Path) -> None:
     assert len(tasks.users.events) == sum(len(row["item"]) for row in stored.values())
     one_block = replace(tasks, manifest={**tasks.manifest, "buckets": []})
     assert len(one_block.users) == 0
+
+
+def test_events_of_too_small_a_value_are_left_out(shop: Path) -> None:
+    plain = load_task_split(shop, CONFIG)
+    values = plain.train.events.value
+    least = float(np.nanquantile(values, 0.9))
+    assert (values < least).any()
+    split = load_task_split(shop, CONFIG.model_copy(update={"min_value": least}))
+    assert not (split.train.events.value < least).any()
+    assert np.isnan(split.train.events.value).sum() == np.isnan(values).sum()
+    assert split.view.min_value == least
+    [seen] = support_from_events([plain.train.events], replace(plain.view, min_value=least))[
+        "value"
+    ]
+    assert not ((seen > 0.0) & (seen < least)).any()

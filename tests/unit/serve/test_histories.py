@@ -46,7 +46,9 @@ def whole(record: UserRecord, artifact: ForReading) -> History:
 def test_the_end_of_a_record_is_enough(seed: int) -> None:
     rng = random.Random(seed)
     kinds = tuple(sorted(rng.sample(range(3), rng.randrange(1, 4))))
-    artifact = ForReading(SupportView(rng.randrange(1, 8), kinds))
+    artifact = ForReading(
+        SupportView(rng.randrange(1, 8), kinds, min_value=rng.choice([None, 1.5]))
+    )
     events = [
         StoredEvent(
             f"{number}",
