@@ -16,7 +16,13 @@ from raymeta.inner.adapt import iterates, over_tasks
 from raymeta.inner.gradient import GradientMode, InnerProblem, last
 from raymeta.inner.gram import Descent, GramForm
 from raymeta.inner.rules import UpdateRule
-from raymeta.models.base import ReadsFeatures, ServedSmaller, SplitsBody, TaskModel
+from raymeta.models.base import (
+    ReadsFeatures,
+    ReadsSupport,
+    ServedSmaller,
+    SplitsBody,
+    TaskModel,
+)
 from raymeta.types import Examples, MetaGradient, Params, TaskBatch, TaskState
 
 # Meta-parameters are one flat dictionary: the model's own names, and the rule's and the start's
@@ -112,7 +118,10 @@ class GradientBased:
 
             def one(task: Examples) -> Params:
                 given = self._given(parts, task)
-                return {**given, **self._adapted(parts, shared, task, form)}
+                state = {**given, **self._adapted(parts, shared, task, form)}
+                if isinstance(self.model, ReadsSupport):
+                    return self.model.read({**prepared.slow, **state}, task)
+                return state
 
             return over_tasks(one, self._with_activations(parts, support))
 

@@ -9,11 +9,19 @@ from torch import Tensor
 from raymeta.adapters.select import state_bytes
 from raymeta.algorithms import presets
 from raymeta.algorithms.gradient_based import GradientBased
+from raymeta.config.build_sequence import (
+    build_factorization,
+    build_sequence,
+    required_pretrained,
+    start_of,
+)
 from raymeta.config.experiment import (
     AlgorithmConfig,
+    CaviaConfig,
     ExperimentConfig,
     FactorizationConfig,
     PreferenceMlpConfig,
+    SequenceConfig,
 )
 from raymeta.data.features import NO_FEATURES, EncodedFeatures, FeatureVocab
 from raymeta.data.interactions import InteractionMatrix
@@ -23,12 +31,12 @@ from raymeta.inner.rules import UpdateRule, adam, clipped, momentum, stopped_ear
 from raymeta.models.base import TaskModel
 from raymeta.models.cooccurrence import Cooccurrence, cooccurrence
 from raymeta.models.embeddings import FieldEmbedding
-from raymeta.models.factorization import Factorization
 from raymeta.models.preference_mlp import (
     ItemFeatures,
     PreferenceMlp,
     hashed_noise,
 )
+from raymeta.models.sequence import ITEM_VECTORS
 from raymeta.types import Params
 
 ALGORITHMS: dict[str, Callable[..., GradientBased]] = {
@@ -51,16 +59,30 @@ MAX_TRAINING_VALUES = 2**24
 a training user is left out of them exactly where they span the whole log."""
 
 
-def build_algorithm(experiment: ExperimentConfig, split: TaskSplit) -> GradientBased:
-    """The learner of an experiment, its tables counted on the training users."""
+def build_algorithm(
+    experiment: ExperimentConfig, split: TaskSplit, *, pretrained: Params | None = None
+) -> GradientBased:
+    """The learner of an experiment, its tables counted on the training users.
+
+    Args:
+        pretrained: for `sequence`, what `raymeta.train.pretrain` found on the same users.
+
+    Raises:
+        ConfigError: the model is a `sequence` and nothing was pretrained.
+    """
     config = experiment.model
+    if isinstance(config, SequenceConfig):
+        base = build_base(experiment, split).model
+        tables = {**base.tables(), **required_pretrained(pretrained)}
+        sequence = build_sequence(config, tables, num_event_types=len(split.event_types))
+        return _algorithm(experiment.algorithm, sequence)
     matrix = InteractionMatrix.from_histories(
         split.train, num_items=len(split.catalogue), positive_types=split.positive_types
     )
     if isinstance(config, FactorizationConfig):
         width = max(config.dim, MAX_TRAINING_VALUES // max(1, matrix.num_items))
         start = cooccurrence(matrix.users_items, dim=width)
-        model = _factorization(config, start, num_event_types=len(split.event_types))
+        model = build_factorization(config, start, num_event_types=len(split.event_types))
         return _algorithm(experiment.algorithm, model)
     features = split.catalogue.features
     baseline = _item_baseline(config, split, matrix)
@@ -71,6 +93,16 @@ def build_algorithm(experiment: ExperimentConfig, split: TaskSplit) -> GradientB
     items = ItemFeatures(*_tensors(features), baseline, noise)
     estimator = _preference_mlp(config, items, split.catalogue.vocab, split.user_vocab)
     return _algorithm(experiment.algorithm, estimator)
+
+
+def build_base(experiment: ExperimentConfig, split: TaskSplit) -> GradientBased:
+    """The learner of the factorization that a `sequence` adds to, as if it were alone: a context
+    adapted as the experiment adapts."""
+    assert isinstance(experiment.model, SequenceConfig)
+    inner = experiment.algorithm
+    alone = CaviaConfig(inner_lr=inner.inner_lr, num_inner_steps=inner.num_inner_steps)
+    changed = {"model": experiment.model.base, "algorithm": alone}
+    return build_algorithm(experiment.model_copy(update=changed), split)
 
 
 def restore_algorithm(
@@ -84,7 +116,9 @@ def restore_algorithm(
     config = experiment.model
     if isinstance(config, FactorizationConfig):
         start = Cooccurrence(**tables)
-        return _algorithm(experiment.algorithm, _factorization(config, start))
+        return _algorithm(experiment.algorithm, build_factorization(config, start))
+    if isinstance(config, SequenceConfig):
+        return _algorithm(experiment.algorithm, build_sequence(config, tables))
     items = ItemFeatures(
         tables["item_index"],
         tables["item_weight"],
@@ -98,13 +132,16 @@ def restore_algorithm(
 def user_state_bytes(experiment: ExperimentConfig) -> int | None:
     """Bytes of one user's adapted state; None where they depend on the features of the data."""
     config = experiment.model
+    if isinstance(config, SequenceConfig):
+        size_of_support = 1 if config.base.ridge_by_size is not None else 0
+        return 4 * (config.base.dim + config.item_dim + size_of_support)
     if not isinstance(config, FactorizationConfig):
         return None
     # what is a user's own does not depend on the catalogue, so one of two items will do
     items = Cooccurrence(
         torch.zeros(2, config.dim), torch.ones(config.dim), torch.zeros(2), *torch.zeros(2)
     )
-    learner = _algorithm(experiment.algorithm, _factorization(config, items))
+    learner = _algorithm(experiment.algorithm, build_factorization(config, items))
     return state_bytes(learner.init(torch.Generator()), learner.fast)
 
 
@@ -115,14 +152,17 @@ def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
     """
     if experiment.model.name == "preference_mlp":
         return {"item_baseline": tables["item_baseline"]}
-    vectors = tables["item_vectors"] * Cooccurrence(**tables).column_spectrum.sqrt()
-    return {"item_vectors": vectors, "item_prior": tables["item_prior"]}
+    vectors = tables["item_vectors"] * start_of(tables).column_spectrum.sqrt()
+    encoded = {"item_vectors": vectors, "item_prior": tables["item_prior"]}
+    if ITEM_VECTORS in tables:
+        encoded[ITEM_VECTORS] = tables[ITEM_VECTORS]
+    return encoded
 
 
 def item_weights(experiment: ExperimentConfig, tables: Params) -> Tensor:
     """How much each item counts where an encoder is fitted, `[I]`: as it sells, where known."""
     config = experiment.model
-    if isinstance(config, FactorizationConfig):
+    if not isinstance(config, PreferenceMlpConfig):
         return tables["item_prior"].softmax(0)
     if config.feedback == "implicit":
         return tables["item_baseline"].softmax(0)
@@ -146,7 +186,7 @@ def extend_tables(
         index, weight = _tensors(features)
         rows = {**rows, "item_index": index, "item_weight": weight}
     else:
-        scale = Cooccurrence(**tables).column_spectrum.sqrt()
+        scale = start_of(tables).column_spectrum.sqrt()
         rows = {**rows, "item_vectors": rows["item_vectors"] / scale}
     return {
         name: torch.cat([table, rows[name].to(table)]) if name in rows else table
@@ -163,18 +203,6 @@ def extend_params(experiment: ExperimentConfig, meta_params: Params, num_added: 
         else value
         for name, value in meta_params.items()
     }
-
-
-def _factorization(
-    config: FactorizationConfig, start: Cooccurrence, *, num_event_types: int = 1
-) -> Factorization:
-    return Factorization(
-        start,
-        num_event_types=num_event_types,
-        regularisation=config.regularisation,
-        serving_dim=config.dim,
-        outer_loss=config.outer_loss,
-    )
 
 
 def _preference_mlp(

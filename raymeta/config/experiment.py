@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from raymeta.config.base import StrictModel
+from raymeta.config.pretraining import PretrainingConfig
 from raymeta.config.scenario import RecommendConfig, ScenarioConfig
 
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -92,6 +93,10 @@ class FactorizationConfig(StrictModel):
     """Ridge of the co-occurrence start, in users, from where it is learned: larger trusts rare
     pairs less."""
 
+    ridge_by_size: float | None = None
+    """How the ridge follows the number of rows n of a support, from where it is learned: it is
+    regularisation x (n / 32)^ridge_by_size. Not given: one ridge for all."""
+
     outer_loss: Literal["ndcg", "softmax"] = "ndcg"
     """`ndcg`: soft nDCG@10 of the list. `softmax`: over all later items, its tail included."""
 
@@ -125,7 +130,51 @@ class PreferenceMlpConfig(StrictModel):
     """Adapt the first layer's item half as well, as MeLU does; a larger state a user."""
 
 
-ModelConfig = Annotated[FactorizationConfig | PreferenceMlpConfig, Field(discriminator="name")]
+class SequenceConfig(StrictModel):
+    """score(u, j) = that of a factorization + gate x <summary of u's events, vector of j>, the
+    summary by a Transformer that is pretrained on the training users and then frozen."""
+
+    name: Literal["sequence"] = "sequence"
+    """The model's name."""
+
+    base: FactorizationConfig = FactorizationConfig()
+    """What the Transformer adds to."""
+
+    item_dim: PositiveInt = 64
+    """Width of the Transformer's item vectors; a user's state holds one such vector."""
+
+    dim: PositiveInt = 64
+    """Width of the Transformer."""
+
+    num_layers: PositiveInt = 2
+    """Its blocks."""
+
+    num_heads: PositiveInt = 2
+    """Heads of attention; they divide `dim`."""
+
+    num_pair_rows: NonNegativeInt = 0
+    """Rows of a table of hashed pairs of item features (a brand within a category); 0: none."""
+
+    own: Literal["events", "context", "lora", "film"] = "events"
+    """What of the Transformer is a user's own. `events`: only what it reads. `context`: a vector
+    added to the summary as well. `lora`, `film`: parameters in its layers."""
+
+    lora_rank: PositiveInt = 4
+    """Rank of LoRA's change of a layer."""
+
+    pretraining: PretrainingConfig = PretrainingConfig()
+    """How it is pretrained."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> "SequenceConfig":
+        if self.dim % self.num_heads:
+            raise ValueError(f"num_heads {self.num_heads} does not divide dim {self.dim}")
+        return self
+
+
+ModelConfig = Annotated[
+    FactorizationConfig | PreferenceMlpConfig | SequenceConfig, Field(discriminator="name")
+]
 
 
 class _InnerLoop(StrictModel):

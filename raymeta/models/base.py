@@ -82,6 +82,18 @@ class ReadsFeatures(Protocol):
 
 
 @runtime_checkable
+class ReadsSupport(Protocol):
+    """A model that scores by what it reads of the support, with what was adapted or without."""
+
+    def read(self, params: Params, support: Examples) -> Params:
+        """The state of one adapted task: all that `score` needs beside the slow parameters.
+
+        It takes the place of the fast weights, which may be more than that or less.
+        """
+        ...
+
+
+@runtime_checkable
 class ServedSmaller(Protocol):
     """A model that holds more for training than adapting a new user needs."""
 

@@ -17,8 +17,12 @@ With y = W' x of its row x, and D = s + r, the ridge regression without it is
 
     W (diag(s / D) - k (y / D) (y / D)') W',    k = r / (1 - y' (y / D))
 
-by the formula of Sherman and Morrison. It is exact as long as W spans the whole log, which is why
-training uses more columns than are served (`serving`).
+by the formula of Sherman and Morrison. The ridge may follow how many rows n a support has,
+r (n / 32)^b with b learned: one order of an online shop is a few items that say little beyond what
+often goes with them, ten orders bear out rare pairs.
+
+Leaving a user out is exact as long as W spans the whole log, which is why training uses more
+columns than are served (`serving`).
 
 Shapes: S support rows, Q query rows, I items, C candidates, D width of an item vector.
 """
@@ -29,11 +33,14 @@ from torch.nn.functional import softplus
 
 from raymeta.models.base import masked_mean
 from raymeta.models.cooccurrence import Cooccurrence
-from raymeta.models.ranking_losses import soft_ndcg_loss
+from raymeta.models.ranking_losses import indicator, soft_ndcg_loss
 from raymeta.types import Examples, Params
 
 # What is left of a direction that only this user spans; its square root has no derivative at 0.
 _MIN_REMAINDER = 1e-4
+
+TYPICAL_ROWS = 32.0
+"""Rows of a support whose ridge is `regularisation`, where the ridge depends on them."""
 
 
 class Factorization:
@@ -44,6 +51,8 @@ class Factorization:
         regularisation: start value of the ridge r, in users.
         serving_dim: columns that are served; the rest is only there for training.
         num_event_types: types of events that a support row can have.
+        ridge_by_size: start value of b, how the ridge follows the size of the support; None: one
+            ridge for all, and nothing to learn.
         outer_loss: `ndcg` (soft nDCG@10) or `softmax` (mean over the Q later items of -log softmax
             among the items that are not in the support).
     """
@@ -58,6 +67,7 @@ class Factorization:
         regularisation: float,
         serving_dim: int | None = None,
         num_event_types: int = 1,
+        ridge_by_size: float | None = None,
         outer_loss: str = "ndcg",
     ) -> None:
         self._start, self._regularisation = start, regularisation
@@ -66,13 +76,19 @@ class Factorization:
         self._dim = self._vectors.shape[1]
         self._serving_dim = min(serving_dim or self._dim, self._dim)
         self._num_event_types, self._outer_loss = num_event_types, outer_loss
+        self._ridge_by_size = ridge_by_size
         self._popularity = self._prior + start.log_num_items  # log of its share to the mean share
+
+    @property
+    def start(self) -> Cooccurrence:
+        """What it was started from."""
+        return self._start
 
     def init(self, generator: torch.Generator) -> Params:
         """The start: the co-occurrence model itself. Nothing is drawn."""
         del generator
         zero = self._prior.new_zeros(())
-        return {
+        params = {
             "context": self._vectors.new_zeros(self._dim),
             "log_ridge": torch.log(zero + self._regularisation),
             "log_gain": zero.clone(),
@@ -82,6 +98,9 @@ class Factorization:
             "count_weight": zero.clone(),
             "age_weight": zero.clone(),
         }
+        if self._ridge_by_size is not None:
+            params["ridge_by_size"] = zero + self._ridge_by_size
+        return params
 
     def tables(self) -> Params:
         return self._start.tables()
@@ -92,6 +111,7 @@ class Factorization:
             self._start.cut(self._serving_dim),
             regularisation=self._regularisation,
             num_event_types=self._num_event_types,
+            ridge_by_size=self._ridge_by_size,
             outer_loss=self._outer_loss,
         )
 
@@ -103,16 +123,17 @@ class Factorization:
         }
 
     def shared(self, params: Params) -> Params:
-        """F^(1/2), `[D]`: how much of each column of the item vectors a user's context moves.
+        """F^(1/2), `[D]`, where it is the same for all users."""
+        if self._ridge_by_size is not None:
+            return {}
+        return {"filter": self._filter(params["log_ridge"].exp())}
 
-        The sum in F is over the whole spectrum, so that what was learned with many columns moves
-        scores as far with the few that are served.
-        """
-        ridge = params["log_ridge"].exp()
-        kept = self._spectrum / (self._spectrum + ridge)
-        everything = (self._start.spectrum / (self._start.spectrum + ridge)).sum()
-        own_similarity = everything * (-self._start.log_num_items).exp()
-        return {"filter": (kept / own_similarity).sqrt()}
+    def given(self, params: Params, support: Examples) -> Params:
+        """log(n / 32) of one task, where the ridge depends on it: a part of its state."""
+        del params
+        if self._ridge_by_size is None:
+            return {}
+        return {"log_size": self._log_size(support)}
 
     def support_loss(self, params: Params, shared: Params, support: Examples) -> Tensor:
         """2 sum_j w_j log(1 + exp(-<context, v_j>)) n^-size_exponent over the S support rows.
@@ -136,18 +157,27 @@ class Factorization:
         self, params: Params, shared: Params, support: Examples, query: Examples
     ) -> Tensor:
         """How far the list of items that are not in the support is from the later items."""
-        scores = self._prior_without(support) + self._vectors @ self._direction(
-            params, shared, support
-        )
-        hidden = _indicator(support["item"], support["mask"], scores)
+        return self.ranking_loss(self.training_scores(params, shared, support), support, query)
+
+    def training_scores(self, params: Params, shared: Params, support: Examples) -> Tensor:
+        """Scores of all items, `[I]`, a training user's own part of the log left out of them."""
+        direction = self._direction(params, shared, support)
+        return self._prior_without(support) + self._vectors @ direction
+
+    def ranking_loss(self, scores: Tensor, support: Examples, query: Examples) -> Tensor:
+        """The outer loss of scores `[I]`, whoever gave them."""
+        hidden = indicator(support["item"], support["mask"], scores)
         if self._outer_loss == "ndcg":
-            relevant = _indicator(query["item"], query["mask"], scores)
+            relevant = indicator(query["item"], query["mask"], scores)
             return soft_ndcg_loss(scores, relevant, hidden)
         log_probability = (scores - 1e4 * hidden).log_softmax(0)
         return -masked_mean(log_probability[query["item"]], query["mask"])
 
     def score(self, params: Params, shared: Params, candidates: Tensor | None) -> Tensor:
-        direction = shared["filter"] * params["context"]
+        if "filter" in shared:
+            direction = shared["filter"] * params["context"]
+        else:
+            direction = self._filter(self._ridge(params, params["log_size"])) * params["context"]
         if candidates is None:
             return self._prior + self._vectors @ direction
         return self._prior[candidates] + self._vectors[candidates] @ direction
@@ -155,15 +185,36 @@ class Factorization:
     def _direction(self, params: Params, shared: Params, support: Examples) -> Tensor:
         """What the context adds to the scores, as a vector of the items' space, `[D]`."""
         context = params["context"]
+        ridge = self._ridge(params, self._log_size(support))
         if "own_item" in support:
-            along, share = self._left_out(params, support)
+            along, share = self._left_out(ridge, support)
             context = context - share * along * (along @ context)
-        return shared["filter"] * context
+        return (shared["filter"] if "filter" in shared else self._filter(ridge)) * context
 
-    def _left_out(self, params: Params, support: Examples) -> tuple[Tensor, Tensor]:
+    def _ridge(self, params: Params, log_size: Tensor) -> Tensor:
+        """r of one task."""
+        if self._ridge_by_size is None:
+            return params["log_ridge"].exp()
+        return (params["log_ridge"] + params["ridge_by_size"] * log_size).exp()
+
+    def _log_size(self, support: Examples) -> Tensor:
+        rows = support["mask"].sum().clamp(min=1).to(self._prior.dtype)
+        return torch.log(rows / TYPICAL_ROWS)
+
+    def _filter(self, ridge: Tensor) -> Tensor:
+        """F^(1/2), `[D]`: how much of each column of the item vectors a user's context moves.
+
+        The sum in F is over the whole spectrum, so that what was learned with many columns moves
+        scores as far with the few that are served.
+        """
+        kept = self._spectrum / (self._spectrum + ridge)
+        everything = (self._start.spectrum / (self._start.spectrum + ridge)).sum()
+        own_similarity = everything * (-self._start.log_num_items).exp()
+        return (kept / own_similarity).sqrt()
+
+    def _left_out(self, ridge: Tensor, support: Examples) -> tuple[Tensor, Tensor]:
         """z `[D]` and c with (1 - c z z')^2 = 1 - k z z', z = y / (s (s + r))^(1/2)."""
-        ridge = params["log_ridge"].exp()
-        row = _indicator(support["own_item"], support["own_mask"], self._prior)
+        row = indicator(support["own_item"], support["own_mask"], self._prior)
         coordinates = row @ self._vectors
         damped = self._spectrum + ridge
         along = coordinates / (self._spectrum * damped).sqrt()
@@ -178,12 +229,6 @@ class Factorization:
         """The prior with the user's own items counted once less."""
         if "own_item" not in support:
             return self._prior
-        row = _indicator(support["own_item"], support["own_mask"], self._prior)
+        row = indicator(support["own_item"], support["own_mask"], self._prior)
         counts = (self._prior + self._start.log_total).exp()
         return self._prior + torch.log1p(-row / counts.clamp(min=2.0))
-
-
-def _indicator(items: Tensor, mask: Tensor, like: Tensor) -> Tensor:
-    """`[I]`, 1 at the items where `mask`, else 0; `[N]` indices may repeat."""
-    counts = torch.zeros_like(like).index_add(0, items, mask.to(like.dtype))
-    return counts.clamp(max=1.0)

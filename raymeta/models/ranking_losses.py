@@ -51,6 +51,42 @@ def soft_ndcg_loss(scores: Tensor, relevant: Tensor, hidden: Tensor) -> Tensor:
     return 1.0 - dcg / ideal_dcg.clamp(min=1e-6)
 
 
+def sampled_softmax_loss(
+    right: Tensor,
+    right_log_q: Tensor,
+    mask: Tensor,
+    others: Tensor,
+    others_log_q: Tensor,
+    hidden: Tensor,
+) -> Tensor:
+    """Softmax over a sample of the catalogue in place of all of it; a scalar for one task.
+
+        mean_q -log exp(s_q - log Q_q) / (exp(s_q - log Q_q) + sum_k exp(s_k - log Q_k))
+
+    with Q_j how often j is expected among the K that are drawn: Bengio, Senecal, "Adaptive
+    importance sampling to accelerate training of a neural probabilistic language model", IEEE TNN
+    2008; the correction as in Yi et al., "Sampling-bias-corrected neural modeling for large corpus
+    item recommendations", RecSys 2019, eq. 3-4. As K grows it becomes the softmax over all items
+    that are not hidden.
+
+    Args:
+        right, right_log_q, mask: `[N]` scores s_q of the later items, log Q_q, and which count.
+        others, others_log_q: `[K]` scores of what was drawn, and log Q_k.
+        hidden: `[K]`, where an item that was drawn is later or in the support itself.
+    """
+    told_from = torch.where(hidden, -torch.inf, others - others_log_q)
+    shown = right - right_log_q
+    beside = told_from.logsumexp(-1, keepdim=True).expand_as(shown)
+    losses = torch.logaddexp(shown, beside) - shown
+    return torch.where(mask, losses, 0.0).sum() / mask.sum().clamp(min=1)
+
+
+def indicator(items: Tensor, mask: Tensor, like: Tensor) -> Tensor:
+    """`[I]` as `like`, 1 at the items where `mask`, else 0; `[N]` indices may repeat."""
+    counts = torch.zeros_like(like).index_add(0, items, mask.to(like.dtype))
+    return counts.clamp(max=1.0)
+
+
 def _spread(values: Tensor, weights: Tensor) -> Tensor:
     """Standard deviation of `values` where `weights` is 1 and not 0; 0 of fewer than two."""
     count = weights.sum()

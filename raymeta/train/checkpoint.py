@@ -45,12 +45,19 @@ class CheckpointStore(Protocol):
         """Gives `write` an empty folder and keeps what it writes."""
         ...
 
+    def stage(self, name: str) -> "CheckpointStore":
+        """Another store beside this one's checkpoints, for a part of the run before them."""
+        ...
+
 
 @dataclass(frozen=True)
 class FolderCheckpoints:
     """The newest checkpoint of a run, in one folder."""
 
     folder: Path
+
+    def stage(self, name: str) -> "FolderCheckpoints":
+        return FolderCheckpoints(self.folder / name)
 
     def latest(self) -> Path | None:
         whole = sorted(self.folder.glob("step-*/position.json"))

@@ -6,10 +6,11 @@ from pathlib import Path
 from raymeta.algorithms.base import MetaAlgorithm
 from raymeta.artifact import save_artifact
 from raymeta.config.build import build_algorithm
-from raymeta.config.experiment import ExperimentConfig
+from raymeta.config.experiment import ExperimentConfig, SequenceConfig
 from raymeta.data.task_split import load_task_split
 from raymeta.train.checkpoint import CheckpointStore, Position
 from raymeta.train.loop import Reporter, TrainResult, Worker, train
+from raymeta.train.pretrain import pretrain
 
 
 class Silent:
@@ -24,6 +25,10 @@ class NoCheckpoints:
 
     def latest(self) -> Path | None:
         return None
+
+    def stage(self, name: str) -> "NoCheckpoints":
+        del name
+        return self
 
     def save(self, step: int, write: Callable[[Path], None]) -> None:
         """Keeps nothing."""
@@ -41,13 +46,18 @@ def train_in_process(
     """Trains and, on the first worker, writes the artifact to `out` if it is given."""
     worker = worker or Worker()
     split = load_task_split(data_dir, experiment.data, parts=("train", "validation"))
-    algorithm: MetaAlgorithm = build_algorithm(experiment, split)
+    checkpoints = checkpoints or NoCheckpoints()
+    pretrained = None
+    if isinstance(experiment.model, SequenceConfig):
+        stage = checkpoints.stage("pretraining")
+        pretrained = pretrain(experiment, split, checkpoints=stage, worker=worker)
+    algorithm: MetaAlgorithm = build_algorithm(experiment, split, pretrained=pretrained)
     params, position = train(
         experiment,
         split,
         algorithm,
         reporter=reporter or Silent(),
-        checkpoints=checkpoints or NoCheckpoints(),
+        checkpoints=checkpoints,
         worker=worker,
     )
     algorithm, params = algorithm.served(params)

@@ -162,6 +162,9 @@ class SharedCheckpoints:
     def latest(self) -> Path | None:
         return self._folder.latest()
 
+    def stage(self, name: str) -> "SharedCheckpoints":
+        return SharedCheckpoints(self._folder.stage(name), rank=self._rank)
+
     def save(self, step: int, write: Callable[[Path], None]) -> None:
         if self._rank == 0:
             self._folder.save(step, write)

@@ -16,8 +16,10 @@ def test_how_many_there_are() -> None:
     assert names == [
         "experiments/complete_journey.yaml",
         "experiments/complete_journey_features.yaml",
+        "experiments/complete_journey_sequence.yaml",
         "experiments/movielens.yaml",
         "experiments/online_retail.yaml",
+        "experiments/online_retail_sequence.yaml",
         "experiments/online_retail_time.yaml",
         "experiments/synthetic_shop.yaml",
         "sweeps/inner_loop.yaml",
