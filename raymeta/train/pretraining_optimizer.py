@@ -105,15 +105,15 @@ class PretrainingOptimizer:
 
     def _summed_rows(self, name: str, table: Tensor) -> Tensor:
         """The gradient of a table summed over workers, sparse."""
-        mine = table.grad
-        assert mine is not None
-        mine = mine.coalesce()
         read = table.new_zeros(len(table))
-        read[mine.indices()[0]] = 1.0
+        mine = None if table.grad is None else table.grad.coalesce()
+        if mine is not None:
+            read[mine.indices()[0]] = 1.0
         self._all_reduce(read)
         rows = read.nonzero()[:, 0]
         values = table.new_zeros(len(rows), *table.shape[1:])
-        values[torch.searchsorted(rows, mine.indices()[0])] = mine.values()
+        if mine is not None:
+            values[torch.searchsorted(rows, mine.indices()[0])] = mine.values()
         self._all_reduce(values)
         self.touched[name][rows.cpu()] = True
         return torch.sparse_coo_tensor(
