@@ -173,7 +173,8 @@ def test_the_artifact_gives_what_training_had_and_new_items_a_vector(
     same = grown.algorithm.adapt(grown.meta_params, support)
     more = grown.algorithm.score(grown.meta_params, same)
     torch.testing.assert_close(more[:, : scores.shape[1]], scores)
-    assert more.shape[1] == scores.shape[1] + 1 and bool(more.isfinite().all())
+    assert more.shape[1] == scores.shape[1] + 1
+    assert bool(more.isfinite().all())
 
 
 def test_nothing_pretrained_is_an_error(split: TaskSplit) -> None:
