@@ -16,6 +16,7 @@ def test_how_many_there_are() -> None:
     assert names == [
         "experiments/complete_journey.yaml",
         "experiments/complete_journey_features.yaml",
+        "experiments/complete_journey_large.yaml",
         "experiments/complete_journey_sequence.yaml",
         "experiments/movielens.yaml",
         "experiments/online_retail.yaml",
