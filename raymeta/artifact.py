@@ -28,12 +28,16 @@ from raymeta.config.build import (
     restore_algorithm,
 )
 from raymeta.config.experiment import ExperimentConfig
+from raymeta.config.scenario import SearchConfig
 from raymeta.data.catalogue import Catalogue
 from raymeta.data.events import SupportView
 from raymeta.data.features import FeatureVocab
+from raymeta.data.queries import item_texts
 from raymeta.data.task_split import TaskSplit, users_digest
 from raymeta.errors import ArtifactError, ConfigError, SchemaError
 from raymeta.models.item_encoder import MIN_ITEMS, ItemEncoder
+from raymeta.models.text_encoder import encoder_named
+from raymeta.models.text_match import TextMatcher
 from raymeta.types import Params
 
 SCHEMA_VERSION = 2
@@ -44,6 +48,7 @@ ITEMS = "vocab/items.parquet"
 ITEM_FEATURES = "vocab/item_features.parquet"
 USER_FEATURES = "vocab/user_features.parquet"
 ITEM_ENCODER = "item_encoder.safetensors"
+ITEM_TEXT = "item_text.safetensors"
 _OWN_DIGEST = "manifest_sha256"
 _PACKAGES = ("raymeta", "torch", "ray", "numpy")
 
@@ -64,6 +69,7 @@ class Artifact:
         view: which events adapting sees, and what stands for a user without features.
         user_vocab: how a user's features are read; None where adapting sees none.
         item_encoder: what an unseen item has, by its features; None where items came without any.
+        matcher: how items answer a query by their text; None where searches are not served.
         train_user_hashes: short hashes of the training users, for leakage checks.
     """
 
@@ -79,6 +85,7 @@ class Artifact:
     train_user_hashes: Sequence[str]
     user_vocab: FeatureVocab | None = None
     item_encoder: ItemEncoder | None = None
+    matcher: TextMatcher | None = None
 
     def encode_items(self, items: pa.Table) -> EncodedItems:
         """Vectors and priors of items by their features, whether training saw them or not.
@@ -128,9 +135,14 @@ class Artifact:
             rows,
             features=self.catalogue.vocab.encode(items),
         )
+        matcher, scenario = self.matcher, self.experiment.scenario
+        if matcher is not None and isinstance(scenario, SearchConfig):
+            texts = item_texts(catalogue.items.slice(len(known)), scenario.text_columns)
+            matcher = matcher.extended(texts)
         return replace(
             self,
             catalogue=catalogue,
+            matcher=matcher,
             algorithm=restore_algorithm(
                 self.experiment, tables, item_vocab=catalogue.vocab, user_vocab=self.user_vocab
             ),
@@ -170,6 +182,9 @@ def save_artifact(
     encoder = _fit_encoder(experiment, split, algorithm)
     if encoder is not None:
         save_file(encoder.tensors(), building / ITEM_ENCODER)
+    matcher = _fit_matcher(experiment, split)
+    if matcher is not None and matcher.vectors is not None:
+        save_file({"vectors": matcher.vectors.contiguous()}, building / ITEM_TEXT)
     written = sorted(p.relative_to(building).as_posix() for p in building.rglob("*.*"))
     manifest = {
         "schema_version": SCHEMA_VERSION,
@@ -183,6 +198,7 @@ def save_artifact(
         },
         "item_kinds": split.catalogue.kinds,
         "item_encoder": None if encoder is None else encoder.facts(),
+        "text_encoder": None if matcher is None else matcher.encoder_sha256,
         "dataset_sha256": split.dataset_sha256,
         "train_users": users_digest(split.train.user_ids),
         "metrics": dict(metrics),
@@ -232,6 +248,7 @@ def load_artifact(path: str | Path) -> Artifact:
         user_vocab = FeatureVocab.from_table(pq.read_table(path / USER_FEATURES))
     if ITEM_ENCODER in files:
         encoder = ItemEncoder.restore(load_file(path / ITEM_ENCODER), manifest["item_encoder"])
+    catalogue = Catalogue(pq.read_table(path / ITEMS), manifest["item_kinds"], item_vocab)
     return Artifact(
         path=path,
         model_version=hashlib.sha256(text.encode()).hexdigest()[:16],
@@ -244,7 +261,7 @@ def load_artifact(path: str | Path) -> Artifact:
             None if user_vocab is None else user_vocab.unknown,
             view.get("min_value"),
         ),
-        catalogue=Catalogue(pq.read_table(path / ITEMS), manifest["item_kinds"], item_vocab),
+        catalogue=catalogue,
         algorithm=restore_algorithm(
             experiment, load_file(path / TABLES), item_vocab=item_vocab, user_vocab=user_vocab
         ),
@@ -252,6 +269,7 @@ def load_artifact(path: str | Path) -> Artifact:
         train_user_hashes=manifest["train_users"],
         user_vocab=user_vocab,
         item_encoder=encoder,
+        matcher=_restored_matcher(experiment, catalogue, path, manifest),
     )
 
 
@@ -267,6 +285,34 @@ def _fit_encoder(
     return ItemEncoder.fit(
         features, encoded_tables(experiment, tables), weights=item_weights(experiment, tables)
     )
+
+
+def _fit_matcher(experiment: ExperimentConfig, split: TaskSplit) -> TextMatcher | None:
+    """What answers a query; None where the scenario is not search."""
+    scenario = experiment.scenario
+    if not isinstance(scenario, SearchConfig):
+        return None
+    encoder = encoder_named(scenario.encoder)
+    return TextMatcher.of(split.catalogue.items, scenario.text_columns, encoder=encoder)
+
+
+def _restored_matcher(
+    experiment: ExperimentConfig, catalogue: Catalogue, path: Path, manifest: Mapping[str, Any]
+) -> TextMatcher | None:
+    """The same from an artifact, whose encoder must be the one on this machine."""
+    scenario = experiment.scenario
+    if not isinstance(scenario, SearchConfig):
+        return None
+    encoder, vectors = encoder_named(scenario.encoder), None
+    if encoder is not None:
+        if encoder.sha256 != manifest["text_encoder"]:
+            raise ArtifactError(
+                f"Artifact {path} was trained with another sentence encoder than the one in "
+                f"{scenario.encoder!r} here: {encoder.sha256[:12]}... is its sha256.",
+                remedy="Install the encoder that it was trained with, or train anew.",
+            )
+        vectors = load_file(path / ITEM_TEXT)["vectors"]
+    return TextMatcher(item_texts(catalogue.items, scenario.text_columns), vectors, encoder)
 
 
 def _new_item_ids(items: pa.Table, catalogue: Catalogue) -> list[str]:

@@ -31,6 +31,8 @@ from raymeta.inner.rules import UpdateRule, adam, clipped, momentum, stopped_ear
 from raymeta.models.base import TaskModel
 from raymeta.models.cooccurrence import Cooccurrence, cooccurrence
 from raymeta.models.embeddings import FieldEmbedding
+from raymeta.models.factorization import Factorization
+from raymeta.models.personal_search import PersonalSearch
 from raymeta.models.preference_mlp import (
     ItemFeatures,
     PreferenceMlp,
@@ -83,7 +85,7 @@ def build_algorithm(
         width = max(config.dim, MAX_TRAINING_VALUES // max(1, matrix.num_items))
         start = cooccurrence(matrix.users_items, dim=width)
         model = build_factorization(config, start, num_event_types=len(split.event_types))
-        return _algorithm(experiment.algorithm, model)
+        return _algorithm(experiment.algorithm, _for_scenario(experiment, model))
     features = split.catalogue.features
     baseline = _item_baseline(config, split, matrix)
     noise = None
@@ -116,7 +118,8 @@ def restore_algorithm(
     config = experiment.model
     if isinstance(config, FactorizationConfig):
         start = Cooccurrence(**tables)
-        return _algorithm(experiment.algorithm, build_factorization(config, start))
+        model = _for_scenario(experiment, build_factorization(config, start))
+        return _algorithm(experiment.algorithm, model)
     if isinstance(config, SequenceConfig):
         return _algorithm(experiment.algorithm, build_sequence(config, tables))
     items = ItemFeatures(
@@ -203,6 +206,11 @@ def extend_params(experiment: ExperimentConfig, meta_params: Params, num_added: 
         else value
         for name, value in meta_params.items()
     }
+
+
+def _for_scenario(experiment: ExperimentConfig, model: Factorization) -> TaskModel:
+    """The model of a taste, with what its scenario puts on top."""
+    return PersonalSearch(model) if experiment.scenario.name == "search" else model
 
 
 def _preference_mlp(

@@ -369,3 +369,9 @@ class ExperimentConfig(StrictModel):
 
     training: TrainingConfig = TrainingConfig()
     """The outer loop."""
+
+    @model_validator(mode="after")
+    def _search_has_a_taste(self) -> "ExperimentConfig":
+        if self.scenario.name == "search" and self.model.name != "factorization":
+            raise ValueError("the scenario search needs model.name: factorization")
+        return self

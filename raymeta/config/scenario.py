@@ -4,7 +4,9 @@ A scenario says which candidates are scored, against what they are judged, and b
 run stops.
 """
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, PositiveInt
 
 from raymeta.config.base import StrictModel
 
@@ -21,6 +23,44 @@ class RecommendConfig(StrictModel):
     """Support items are ranked too, and count where they are bought again: groceries, say."""
 
 
-ScenarioConfig = RecommendConfig
+class SearchConfig(StrictModel):
+    """Order of a query's hits; the later purchases among them are to be found."""
+
+    metric: ClassVar[str] = "nDCG@10"
+
+    name: Literal["search"] = "search"
+    """The scenario's name."""
+
+    text_columns: Annotated[tuple[str, ...], Field(min_length=1)] = ("title",)
+    """Item columns that a query is matched with."""
+
+    query_columns: Annotated[tuple[str, ...], Field(min_length=1)] = ("title",)
+    """Item columns whose words make the query that an item answers: a path of categories, general
+    before special, or a title."""
+
+    query_last_words: PositiveInt | None = None
+    """Only the last so many words of them: what the thing is comes last in a title."""
+
+    min_query_items: PositiveInt = 5
+    """A query that fewer items answer is left out."""
+
+    num_candidates: PositiveInt = 256
+    """The hits that are put in order: the items that match best by text."""
+
+    max_queries: PositiveInt = 10
+    """Of a user the next so many different queries count."""
+
+    train_queries: PositiveInt = 4
+    """So many of them in a training task."""
+
+    encoder: str | None = "minilm"
+    """The sentence encoder: `minilm` (the extra `text`), a folder with one, or none for words
+    alone."""
+
+    repeat: bool = True
+    """Items that the user has are hits too, and count where they are bought again."""
+
+
+ScenarioConfig = Annotated[RecommendConfig | SearchConfig, Field(discriminator="name")]
 """Any scenario; each class has `metric`, the name of what validation measures (higher is better,
 a mean over what is judged), and a `name` to tell it by."""

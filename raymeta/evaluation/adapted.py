@@ -22,7 +22,9 @@ class Adapts(Protocol):
 
     def adapt(self, meta_params: Params, support: Examples) -> TaskState: ...
 
-    def score(self, meta_params: Params, state: TaskState) -> torch.Tensor: ...
+    def score(
+        self, meta_params: Params, state: TaskState, candidates: torch.Tensor | None = None
+    ) -> torch.Tensor: ...
 
 
 class AdaptedScorer:

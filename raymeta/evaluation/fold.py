@@ -138,7 +138,7 @@ def score_baselines(
         "num_tasks": {str(tasks.size): len(tasks) for tasks in test},
         "num_outside": {str(tasks.size): tasks.num_outside for tasks in test},
     }
-    return _collect(methods, split.test.user_ids, facts)
+    return collect(methods, split.test.user_ids, facts)
 
 
 def score_adapted(
@@ -154,7 +154,7 @@ def score_adapted(
     methods = {
         name: score_tasks(scorer, test, num_items=num_items) for name, scorer in scorers.items()
     }
-    return _collect(methods, split.test.user_ids, {})
+    return collect(methods, split.test.user_ids, {})
 
 
 def refuse_known_users(split: TaskSplit, trained_on: Sequence[str]) -> None:
@@ -178,9 +178,10 @@ def _cut(users: UserTasks, settings: EvaluationSettings, split: TaskSplit) -> li
     )
 
 
-def _collect(
+def collect(
     methods: dict[str, Scored], user_ids: NDArray[np.str_], facts: dict[str, Any]
 ) -> FoldScores:
+    """The scores of several methods on the same users, with their ids."""
     frames = []
     for name, scored in methods.items():
         frame = scored.users.rename(columns={"user_row": "user_id"})

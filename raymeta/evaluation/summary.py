@@ -16,7 +16,6 @@ from raymeta.evaluation.fold import OURS, UNADAPTED, FoldScores
 from raymeta.evaluation.gains import gain_distribution, slices
 from raymeta.evaluation.metrics import METRICS
 from raymeta.evaluation.protocol import COUNTS
-from raymeta.evaluation.tuning import BASELINES
 from raymeta.seeding import numpy_generator
 
 FORMAT_VERSION = 2
@@ -30,6 +29,11 @@ LABELS = {
     "ials": "iALS fold-in",
     "mixture": "popularity + item-kNN",
     "mixture_with_ease": "popularity + item-kNN + EASE",
+    "bm25": "BM25",
+    "search_popularity": "popularity of all words' items",
+    "text_encoder": "text encoder",
+    "text_popularity": "text + popularity",
+    "text_knn": "text + popularity + bought + item-kNN",
     "chance": "chance",
     "ceiling": "ceiling",
 }
@@ -126,7 +130,8 @@ def _summarise_gain(result: Summary, table: pd.DataFrame, size: int, seed: int) 
 
 def best_baseline(result: Summary, size: int, *, metric: str = "ndcg_at_10") -> str | None:
     """The baseline with the highest mean at a support size, if there is any."""
-    present = [name for name in BASELINES if name in result["methods"]]
+    reference = (OURS, UNADAPTED, "chance", "ceiling")
+    present = [name for name in LABELS if name in result["methods"] and name not in reference]
     if not present:
         return None
     return max(present, key=lambda name: result["methods"][name][str(size)][metric]["mean"])

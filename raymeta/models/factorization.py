@@ -141,7 +141,13 @@ class Factorization:
         v_j = F^(1/2) W_j; w_j depends on the type of the event, on the popularity of j, on how
         often it occurred and on its age. The gradient at a context of zero is - sum_j w_j v_j.
         """
-        moved = self._vectors[support["item"]] @ self._direction(params, shared, support)
+        moved = self._vectors[support["item"]] @ self.direction(params, shared, support)
+        weights = self.row_weights(params, support)
+        size = support["mask"].sum().clamp(min=1).to(weights.dtype)
+        return 2.0 * (weights * softplus(-moved)).sum() * size ** (-params["size_exponent"])
+
+    def row_weights(self, params: Params, support: Examples) -> Tensor:
+        """w `[S]`: how much each row of the support counts; 0 where it is padded."""
         log_weight = (
             params["log_gain"]
             + params["type_weight"][support["event_type"]]
@@ -149,9 +155,7 @@ class Factorization:
             + params["count_weight"] * support["count"].clamp(min=1.0).log()
             - params["age_weight"] * torch.log1p(support["age_days"] / 7.0)
         )
-        weights = torch.where(support["mask"], log_weight.exp(), 0.0)
-        size = support["mask"].sum().clamp(min=1).to(weights.dtype)
-        return 2.0 * (weights * softplus(-moved)).sum() * size ** (-params["size_exponent"])
+        return torch.where(support["mask"], log_weight.exp(), 0.0)
 
     def query_loss(
         self, params: Params, shared: Params, support: Examples, query: Examples
@@ -161,8 +165,8 @@ class Factorization:
 
     def training_scores(self, params: Params, shared: Params, support: Examples) -> Tensor:
         """Scores of all items, `[I]`, a training user's own part of the log left out of them."""
-        direction = self._direction(params, shared, support)
-        return self._prior_without(support) + self._vectors @ direction
+        direction = self.direction(params, shared, support)
+        return self._prior + self.prior_correction(support) + self._vectors @ direction
 
     def ranking_loss(self, scores: Tensor, support: Examples, query: Examples) -> Tensor:
         """The outer loss of scores `[I]`, whoever gave them."""
@@ -174,22 +178,39 @@ class Factorization:
         return -masked_mean(log_probability[query["item"]], query["mask"])
 
     def score(self, params: Params, shared: Params, candidates: Tensor | None) -> Tensor:
-        if "filter" in shared:
-            direction = shared["filter"] * params["context"]
-        else:
-            direction = self._filter(self._ridge(params, params["log_size"])) * params["context"]
+        direction = self.direction(params, shared, None)
         if candidates is None:
             return self._prior + self._vectors @ direction
         return self._prior[candidates] + self._vectors[candidates] @ direction
 
-    def _direction(self, params: Params, shared: Params, support: Examples) -> Tensor:
-        """What the context adds to the scores, as a vector of the items' space, `[D]`."""
+    @property
+    def num_items(self) -> int:
+        return len(self._prior)
+
+    def of_items(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """Vectors `[C, D]` and popularity `[C]` (log of the share to the mean share) of items."""
+        return self._vectors[items], self._popularity[items]
+
+    def direction(self, params: Params, shared: Params, support: Examples | None) -> Tensor:
+        """What the context adds to the scores, as a vector of the items' space, `[D]`.
+
+        With its support, a training user is taken out of what it is judged with; without, what the
+        support said is among `params` (`given`).
+        """
         context = params["context"]
-        ridge = self._ridge(params, self._log_size(support))
-        if "own_item" in support:
+        if support is None and "filter" in shared:
+            return shared["filter"] * context
+        log_size = params["log_size"] if support is None else self._log_size(support)
+        ridge = self._ridge(params, log_size)
+        if support is not None and "own_item" in support:
             along, share = self._left_out(ridge, support)
             context = context - share * along * (along @ context)
         return (shared["filter"] if "filter" in shared else self._filter(ridge)) * context
+
+    def filter(self, params: Params, shared: Params) -> Tensor:
+        """F^(1/2) of one task, `[D]`, with what its support said among `params`."""
+        found = shared.get("filter")
+        return self._filter(self._ridge(params, params["log_size"])) if found is None else found
 
     def _ridge(self, params: Params, log_size: Tensor) -> Tensor:
         """r of one task."""
@@ -225,10 +246,10 @@ class Factorization:
         root = remainder.clamp(min=_MIN_REMAINDER).sqrt()
         return along, (1.0 - root) / length.clamp(min=1e-12)
 
-    def _prior_without(self, support: Examples) -> Tensor:
-        """The prior with the user's own items counted once less."""
+    def prior_correction(self, support: Examples) -> Tensor:
+        """What the prior changes by with the user's own items counted once less, `[I]`."""
         if "own_item" not in support:
-            return self._prior
+            return torch.zeros_like(self._prior)
         row = indicator(support["own_item"], support["own_mask"], self._prior)
         counts = (self._prior + self._start.log_total).exp()
-        return self._prior + torch.log1p(-row / counts.clamp(min=2.0))
+        return torch.log1p(-row / counts.clamp(min=2.0))

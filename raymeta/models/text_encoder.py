@@ -104,6 +104,19 @@ class TextEncoder:
         return model.eval()
 
 
+def cache_folder() -> Path:
+    """Where vectors of catalogues are kept: `raymeta/texts` in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "raymeta" / "texts"
+
+
+def encoder_named(name: str | None) -> "TextEncoder | None":
+    """The encoder of a config: `minilm`, a folder, or none."""
+    if name is None:
+        return None
+    return TextEncoder() if name == "minilm" else TextEncoder(Path(name).expanduser())
+
+
 def encode_cached(encoder: TextEncoder, texts: Sequence[str], folder: Path | None) -> Tensor:
     """`encoder.encode(texts)`, kept in `folder` by a hash of the weights and the texts.
 

@@ -120,7 +120,12 @@ class Answers:
             nonlocal known
             known = recommender.artifact.catalogue.index_of
             candidates = tuple(known[item_id] for item_id in given if item_id in known)
-            return Query(Wish(n=len(candidates)), candidates=candidates, explain=request.explain)
+            return Query(
+                Wish(n=len(candidates)),
+                candidates=candidates,
+                words=request.query,
+                explain=request.explain,
+            )
 
         response = await self._respond(request, query_of, idempotency_key, started)
         unknown = [item_id for item_id in given if item_id not in known]

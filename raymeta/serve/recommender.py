@@ -8,6 +8,7 @@ states, to `answers`, and how a list is chosen from scores to `policy`.
 Shapes: T users in a batch, I items of the model, C candidates.
 """
 
+import asyncio
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from torch import Tensor
 from raymeta.algorithms.bound import bind
 from raymeta.data.events import History, support_from_events
 from raymeta.errors import AdaptationError, NotServedError
+from raymeta.models.personal_search import QUERY_MATCH
 from raymeta.serve.batching import Gatherer
 from raymeta.serve.explain import Effect, effects, groups_of
 from raymeta.serve.histories import HistoryReader
@@ -69,6 +71,7 @@ class Query:
         exclude_bought: leave out those with a purchase among the retained events.
         filter: what items must pass.
         candidates: rank these items only, whatever the user has seen; None for all.
+        words: what was searched for; the candidates are then ordered by the model for searches.
         explain: measure what moved each item; the user must be given as a record.
     """
 
@@ -78,6 +81,7 @@ class Query:
     exclude_bought: bool = False
     filter: ItemFilter = ()
     candidates: tuple[int, ...] | None = None
+    words: str | None = None
     explain: bool = False
 
 
@@ -137,6 +141,8 @@ class Recommender:
     def _warm_up(self) -> None:
         """Adapts a user with a support of each width, so that no request is the first of its kind;
         here, where a model is loaded, and not on the event loop."""
+        if self.artifact.matcher is not None:
+            self.artifact.matcher.match("warm up")
         view, num_items = self.artifact.view, len(self.artifact.catalogue)
         for size in (1 << exponent for exponent in range(view.max_events.bit_length())):
             if not view.event_types or size > num_items:
@@ -182,6 +188,10 @@ class Recommender:
 
         A user whom `adapt` or `score` gives values that are not finite is ranked by the prior.
         """
+        matcher = self.artifact.matcher
+        if matcher is not None and query.words is not None and not matcher.has(query.words):
+            # a new query is encoded beside the event loop: about 10 ms
+            await asyncio.to_thread(matcher.match, query.words)
         return await self._gatherer.submit(_Work(user, query))
 
     # --- on the event loop or in the worker thread
@@ -236,6 +246,11 @@ class Recommender:
 
     def _rank_one(self, user: AdaptedUser, scores_I: Tensor, work: _Work) -> Ranking:
         query = work.query
+        prior_I = self._prior_I
+        if query.words is not None and self.artifact.matcher is not None:
+            scores_I, prior_I = self._searched(user, query), self._searched(self.prior, query)
+            if not bool(torch.isfinite(scores_I[list(query.candidates or ())]).all()):
+                user, scores_I = self._by_prior(user)[0], prior_I
         slots = choose(
             self._allowed(user, scores_I, query),
             query.wish,
@@ -243,10 +258,10 @@ class Recommender:
             generator=self._generator,
         )
         indices = [slot.index for slot in slots]
-        scores, priors = scores_I[indices].tolist(), self._prior_I[indices].tolist()
+        scores, priors = scores_I[indices].tolist(), prior_I[indices].tolist()
         reasons: list[tuple[Effect, ...]] | list[None] = [None] * len(slots)
         if query.explain:
-            reasons = self._effects(work.user, indices)
+            reasons = self._effects(work.user, indices, query.words)
         return Ranking(
             user,
             [
@@ -254,6 +269,23 @@ class Recommender:
                 for slot, *values in zip(slots, scores, priors, reasons, strict=True)
             ],
         )
+
+    def _searched(self, user: AdaptedUser, query: Query) -> Tensor:
+        """Scores of a search's candidates, `[I]`; `-inf` at every other item."""
+        candidates = torch.tensor([list(query.candidates or ())], dtype=torch.long)
+        scores_I = torch.full_like(self._prior_I, -torch.inf)
+        state = self._asking(user.state, query.words, candidates[0])
+        scores_I[candidates[0]] = self._learner.score(state, candidates)[0]
+        return scores_I
+
+    def _asking(self, state: TaskState, words: str | None, candidates: Tensor) -> TaskState:
+        """States of users with how the candidates `[C]` answer a search."""
+        matcher = self.artifact.matcher
+        if words is None or matcher is None:
+            return state
+        num_users = len(next(iter(state.values())))
+        match = matcher.match(words)[candidates]
+        return {**state, QUERY_MATCH: match.expand(num_users, -1, -1)}
 
     def _ranked(
         self, slot: Slot, score: float, prior: float, reasons: tuple[Effect, ...] | None
@@ -284,15 +316,16 @@ class Recommender:
         return scores_I
 
     def _effects(
-        self, user: UserRecord | AdaptedUser, indices: Sequence[int]
+        self, user: UserRecord | AdaptedUser, indices: Sequence[int], words: str | None
     ) -> list[tuple[Effect, ...]]:
         assert isinstance(user, UserRecord)
 
         def scores_of(records: Sequence[UserRecord]) -> list[list[float]]:
             histories = [self._history(record) for record in records]
             states = self._learner.adapt(support_from_events(histories, self.artifact.view))
+            asked = self._asking(_detached(states), words, torch.tensor(indices))
             candidates = torch.tensor(indices).expand(len(records), -1)
-            found: list[list[float]] = self._learner.score(_detached(states), candidates).tolist()
+            found: list[list[float]] = self._learner.score(asked, candidates).tolist()
             return found
 
         return effects(user, groups_of(user, self.artifact), scores_of) if indices else []

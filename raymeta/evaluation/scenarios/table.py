@@ -9,8 +9,9 @@ from raymeta.errors import ConfigError
 from raymeta.evaluation.fold import EvaluationSettings
 from raymeta.evaluation.scenarios.base import Scenario, ScenarioKind
 from raymeta.evaluation.scenarios.recommend import RECOMMEND
+from raymeta.evaluation.scenarios.search import SEARCH
 
-SCENARIOS: dict[str, ScenarioKind] = {"recommend": RECOMMEND}
+SCENARIOS: dict[str, ScenarioKind] = {"recommend": RECOMMEND, "search": SEARCH}
 
 
 def open_scenario(experiment: ExperimentConfig, split: TaskSplit) -> Scenario:

@@ -99,6 +99,7 @@ class SmallArtifact:
     )
     user_vocab: FeatureVocab | None = None
     item_encoder: object | None = "its features are its prior"
+    matcher: None = None
 
     def with_items(self, items: pa.Table) -> "SmallArtifact":
         """A new item is as good for anybody as it is cheap: 0.05 at price 0."""
