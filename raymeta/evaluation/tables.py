@@ -56,10 +56,16 @@ def protocol_text(result: Summary) -> str:
     unit = protocol["unit"]
     masked = "support items stay in" if protocol["repeat"] else "support items taken out"
     users = ", ".join(f"{n:,} at {s}" for s, n in result["num_users"].items())
+    bought = f"a {' or '.join(protocol['positive_events'])} in what came after"
+    to_find = f"the catalogue's items with {bought}. The whole catalogue is ranked, {masked}"
+    if result.get("scenario") == "search":
+        to_find = (
+            f"for each of a user's next queries, the items that answer it with {bought}. The items "
+            f"that match a query best by text are ordered, {masked}; a user's queries are averaged"
+        )
     return (
-        f"Support: all events of a user's first v {unit}. To find: the catalogue's items with a "
-        f"{' or '.join(protocol['positive_events'])} in what came after. The whole catalogue is "
-        f"ranked, {masked}. {protocol['split']}. Means over users (by size: {users}), ± half of "
+        f"Support: all events of a user's first v {unit}. To find: {to_find}. "
+        f"{protocol['split']}. Means over users (by size: {users}), ± half of "
         f"the 95% interval from {result['interval']['num_resamples']:,} resamples of users. Chance "
         "is the expectation of a random ranking, the ceiling a perfect one."
     )
