@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.torch import load_file, save_file
+from scipy import sparse
 from torch import Tensor
 
 from raymeta.algorithms.base import MetaAlgorithm
@@ -36,7 +37,12 @@ from raymeta.data.queries import item_texts
 from raymeta.data.task_split import TaskSplit, users_digest
 from raymeta.errors import ArtifactError, ConfigError, SchemaError
 from raymeta.models.item_encoder import MIN_ITEMS, ItemEncoder
-from raymeta.models.text_encoder import encoder_named
+from raymeta.models.text_encoder import (
+    TextEncoder,
+    cache_folder,
+    encode_cached,
+    encoder_named,
+)
 from raymeta.models.text_match import TextMatcher
 from raymeta.types import Params
 
@@ -49,6 +55,9 @@ ITEM_FEATURES = "vocab/item_features.parquet"
 USER_FEATURES = "vocab/user_features.parquet"
 ITEM_ENCODER = "item_encoder.safetensors"
 ITEM_TEXT = "item_text.safetensors"
+TEXT_SCALE = 3.0
+"""Length of a sentence vector beside features of length about 1 each, under one penalty."""
+
 _OWN_DIGEST = "manifest_sha256"
 _PACKAGES = ("raymeta", "torch", "ray", "numpy")
 
@@ -156,8 +165,7 @@ class Artifact:
                 "nothing of another item.",
                 remedy="Prepare the data with an items table that has feature columns, and train.",
             )
-        vocab = self.catalogue.vocab
-        return self.item_encoder.encode(vocab.encode(items).matrix(vocab.num_rows))
+        return self.item_encoder.encode(_encodable(self.experiment, self.catalogue.vocab, items))
 
 
 def save_artifact(
@@ -280,11 +288,24 @@ def _fit_encoder(
     catalogue = split.catalogue
     if not catalogue.vocab.fields or len(catalogue) < MIN_ITEMS:
         return None
-    features = catalogue.features.matrix(catalogue.vocab.num_rows)
+    features = _encodable(experiment, catalogue.vocab, catalogue.items)
     tables = algorithm.tables()
     return ItemEncoder.fit(
         features, encoded_tables(experiment, tables), weights=item_weights(experiment, tables)
     )
+
+
+def _encodable(
+    experiment: ExperimentConfig, vocab: FeatureVocab, items: pa.Table
+) -> sparse.csr_array:
+    """What an item encoder reads of items: features, and after them sentence vectors if wanted."""
+    features = vocab.encode(items).matrix(vocab.num_rows)
+    columns = experiment.data.new_item_text
+    if not columns:
+        return features
+    texts, encoder = item_texts(items, columns), TextEncoder()
+    vectors = encode_cached(encoder, texts, cache_folder()) * TEXT_SCALE
+    return sparse.csr_array(sparse.hstack([features, sparse.csr_array(vectors.numpy())]))
 
 
 def _fit_matcher(experiment: ExperimentConfig, split: TaskSplit) -> TextMatcher | None:

@@ -73,6 +73,10 @@ class DataConfig(StrictModel):
     user_features: bool = False
     """Adapting also sees the columns of the users table, as a model that reads them wants."""
 
+    new_item_text: tuple[str, ...] = ()
+    """Item columns whose sentence vectors (the extra `text`) tell, beside the features, what an
+    item is that training never saw; features alone if none are named."""
+
     support_sizes: tuple[NonNegativeInt, ...] = (0, 1, 2, 3, 5, 10)
     """Support sizes of the evaluation curve, in units."""
 

@@ -116,6 +116,7 @@ class SearchTasks:
         query: rows of the book, `[N]`.
         relevant: which hits are bought later, bool `[N, C]`.
         num_relevant: how many items of the query are, hits or not, `[N]`.
+        num_outside: later positive events on items outside the catalogue or without a query.
     """
 
     size: int
@@ -125,6 +126,7 @@ class SearchTasks:
     query: NDArray[np.int64]
     relevant: Tensor
     num_relevant: Tensor
+    num_outside: int
 
 
 def cut_searches(
@@ -147,10 +149,14 @@ def cut_searches(
     users: list[int] = []
     queries: list[int] = []
     counts: list[int] = []
+    outside = 0
     for row, history in enumerate(histories):
         support, asked, bought = book.asked_later(
             history, size, unit=unit, positive_types=positive_types, repeat=repeat
         )
+        later = history.where(slice(len(support), None))
+        positive = later.item[np.isin(later.event_type, positive_types)]
+        outside += int(((positive < 0) | (book.queries.of_item[positive] < 0)).sum())
         if not asked:
             continue
         users += [len(rows)] * len(asked)
@@ -172,6 +178,7 @@ def cut_searches(
         np.array(queries, np.int64),
         torch.stack(relevant),
         torch.tensor(counts),
+        outside,
     )
 
 

@@ -125,6 +125,7 @@ class Search:
             "dataset_sha256": split.dataset_sha256,
             "num_users": {p: len(getattr(split, p)) for p in ("train", "validation", "test")},
             "num_tasks": {str(t.size): len(t.supports) for t in tasks},
+            "num_outside": {str(t.size): t.num_outside for t in tasks},
             "num_searches": {str(t.size): len(t.user) for t in tasks},
         }
         return collect(methods, split.test.user_ids, facts)

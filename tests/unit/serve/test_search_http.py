@@ -17,6 +17,8 @@ from raymeta.config.scenario import SearchConfig
 from raymeta.data.events import History
 from raymeta.data.task_split import load_task_split
 from raymeta.evaluation.fold import EvaluationSettings
+from raymeta.evaluation.run import protocol_facts, run_facts
+from raymeta.evaluation.scenarios.search import SEARCH as SEARCH_KIND
 from raymeta.evaluation.scenarios.search import Search
 from raymeta.evaluation.search import AdaptedSearch, QueryBook, cut_searches
 from raymeta.serve.models import TenantModels, first_variant
@@ -76,7 +78,30 @@ def test_baselines_are_scored_on_the_same_users(data):
     assert found.table.groupby(["method", "size"]).size().nunique() == 1
     assert means["text_knn", 2] > means["text_popularity", 2] + 0.1
     assert means["ceiling"].min() == pytest.approx(1.0)
+    assert found.facts["num_outside"] == {"0": 0, "2": 0}
     assert means["chance"].max() < means["bm25"].min()
+
+
+def test_the_report_of_a_search_is_written(data, trained, tmp_path):
+    split = load_task_split(data, experiment().data)
+    settings = EvaluationSettings((0, 2), baselines=("bm25", "text_knn"), repeat=True)
+    search = Search(experiment(), split)
+    scores = [
+        search.score_adapted(trained.algorithm, trained.meta_params, settings),
+        search.score_baselines(settings, note=lambda _: None),
+    ]
+    result = {
+        **SEARCH_KIND.summarise(scores),
+        "scenario": "search",
+        "protocol": protocol_facts(experiment().data, settings, name="search", folds=1),
+        "run": run_facts("raymeta evaluate", wall_s=1.0, folds=scores),
+    }
+    SEARCH_KIND.write_report(result, scores, tmp_path / "report")
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert "for each of a user's next queries" in text
+    assert "| BM25" in text
+    tables, _ = SEARCH_KIND.text_tables(result)
+    assert [table.title.split()[0] for table in tables] == ["nDCG@10", "MRR", "nDCG@10:"]
 
 
 def test_served_equals_evaluated(data, trained, maker, make_service):
