@@ -226,6 +226,27 @@ class LimitsConfig(StrictModel):
     """A rate may be used up to so many seconds at once."""
 
 
+class LogConfig(StrictModel):
+    """What replicas write to their logs, which Ray keeps under `logs/serve` of its session."""
+
+    level: Literal["debug", "info", "warning", "error"] = "warning"
+    """The least severe line that is written; `info` has one for every request."""
+
+    form: Literal["text", "json"] = "json"
+    """How a line is written; `json`: one object a line."""
+
+
+class TracingConfig(StrictModel):
+    """Spans of requests, sent to an OpenTelemetry collector: `pip install 'raymeta[otel]'`."""
+
+    endpoint: str | None = None
+    """OTLP over HTTP, e.g. `http://collector:4318/v1/traces`. Not given: what the environment
+    variable OTEL_EXPORTER_OTLP_ENDPOINT of the replicas says."""
+
+    sample_ratio: Annotated[float, Field(ge=0.0, le=1.0)] = 0.01
+    """The share of requests that are traced, unless their `traceparent` header decides."""
+
+
 class ReplicaConfig(StrictModel):
     """The processes that answer. Each has every artifact in memory and adapts by itself."""
 
@@ -277,6 +298,12 @@ class ServingConfig(StrictModel):
 
     replicas: ReplicaConfig = ReplicaConfig()
     """The processes that answer."""
+
+    log: LogConfig = LogConfig()
+    """What they write."""
+
+    tracing: TracingConfig | None = None
+    """Where they send spans; not given: nowhere, at no cost."""
 
     households_file: str | None = None
     """Real histories that the page at `/` replays, as `raymeta serve --playground` writes them. Not

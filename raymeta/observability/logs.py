@@ -3,7 +3,8 @@
     log = logs.logger(__name__)
     log.info("job submitted", extra=logs.facts(job_id=job_id))
 
-Only the command line calls `configure`; a library that logs must leave the choice to its caller.
+Only the command line and a service's replicas call `configure`; a library that logs must leave the
+choice to its caller.
 """
 
 import datetime
@@ -34,15 +35,23 @@ class Format(enum.StrEnum):
 
 def configure(level: Level, form: Format = Format.TEXT) -> None:
     """Sends the log lines of `raymeta` to stderr; calling it again replaces what was set."""
+    remove()
     root = logging.getLogger("raymeta")
-    for handler in list(root.handlers):
-        if isinstance(handler, _StderrHandler):
-            root.removeHandler(handler)
     handler = _StderrHandler()
     handler.setFormatter(_JsonFormatter() if form is Format.JSON else _TextFormatter())
     root.addHandler(handler)
     root.setLevel(level.upper())
     root.propagate = False
+
+
+def remove() -> None:
+    """Takes back what `configure` did."""
+    root = logging.getLogger("raymeta")
+    for handler in list(root.handlers):
+        if isinstance(handler, _StderrHandler):
+            root.removeHandler(handler)
+    root.setLevel(logging.NOTSET)
+    root.propagate = True
 
 
 def logger(name: str) -> logging.Logger:

@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from raymeta.config.serving import LimitsConfig
 from raymeta.errors import NotServedError, StoreError
+from raymeta.observability import metrics
+from raymeta.observability.metrics import Meter
 from raymeta.serve.ahead import Ahead
 from raymeta.serve.guard import StoreGuard
 from raymeta.serve.models import Models, scenarios_of
@@ -66,6 +68,7 @@ class Answers:
         guard: bounds reads of the store.
         limits: what may be asked for.
         now_ms: the clock, in UTC milliseconds.
+        meter: counts answers.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Answers:
         guard: StoreGuard,
         limits: LimitsConfig,
         now_ms: Callable[[], int],
+        meter: Meter,
     ) -> None:
         self._store = store
         self._models = models
@@ -86,6 +90,7 @@ class Answers:
         self._guard = guard
         self._limits = limits
         self._now_ms = now_ms
+        self._meter = meter
 
     async def recommend(
         self, request: RecommendRequest, *, idempotency_key: str | None = None
@@ -154,7 +159,7 @@ class Answers:
         record = UserRecord(num_events=len(events), events=in_order, seen_items=seen)
         asker = _Asker(variant, recommender, record, UserVersion())
         ranking = await self._ranked(asker, recommend_query(request, recommender))
-        return self._response(asker, ranking, started)
+        return self._response(request.tenant, asker, ranking, started)
 
     # --- who asks
 
@@ -166,7 +171,7 @@ class Answers:
         else:
             asker = await self._found_or_anybody(request)
             ranking = await self._ranked(asker, query_of(asker.recommender))
-        return self._response(asker, ranking, started)
+        return self._response(request.tenant, asker, ranking, started)
 
     async def _after_append(
         self, request: Asked, query_of: QueryOf, idempotency_key: str | None
@@ -249,15 +254,21 @@ class Answers:
             query = replace(query, explain=False)  # nobody in particular: no event moved anything
         return await asker.recommender.rank(asker.user, query)
 
-    def _response(self, asker: _Asker, ranking: Ranking, started: float) -> RecommendResponse:
+    def _response(
+        self, tenant: str, asker: _Asker, ranking: Ranking, started: float
+    ) -> RecommendResponse:
         recommender = asker.recommender
         if asker.key is not None:
             self._states.put(asker.key, ranking.user)
+            if ranking.user is not asker.user:  # adapted just now
+                self._meter.observe(metrics.STATE_BYTES, ranking.user.state_bytes())
         fallback: Literal["prior", "store"] | None = None
         if asker.store_failed:
             fallback = "store"
         elif ranking.user.num_support == 0:
             fallback = "prior"
+        why = fallback if ranking.user.adapted else "adaptation"
+        self._meter.add(metrics.ANSWERS, tenant, asker.variant, why or "none")
         return RecommendResponse(
             recommendation_id=new_list_id(asker.variant),
             items=[scored_item(item) for item in ranking.items],

@@ -6,9 +6,11 @@ replicas. Leaves what a request does to `service`, and starting Serve to `local`
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +20,14 @@ from ray.serve.config import BackpressureConfig, RequestRouterConfig
 
 from raymeta.config.serving import ModelTable, ServingConfig
 from raymeta.errors import RaymetaError
+from raymeta.observability import logs, metrics, tracing
+from raymeta.observability.metrics import Meter
 from raymeta.runtime import num_alive_nodes
 from raymeta.serve import last_good
 from raymeta.serve.access import Keys, require_keys_on
 from raymeta.serve.households import read_households
 from raymeta.serve.ingress import create_app
+from raymeta.serve.metric_export import RayMetrics
 from raymeta.serve.models import Maker, TenantModels, load_models
 from raymeta.serve.problems import RETRY_AFTER_S
 from raymeta.serve.service import Service
@@ -32,6 +37,7 @@ logger = logging.getLogger(__name__)
 
 DEPLOYMENT_NAME = "Recommender"
 MAINTENANCE_S = 600.0
+SIZES_S = 10.0
 
 _HASHING_ROUTER = "ray.serve.experimental.consistent_hash_router.ConsistentHashRouter"
 
@@ -68,6 +74,9 @@ class RecommenderReplica:
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._config = config = ServingConfig.parse(settings, source="args")
+        logs.configure(logs.Level(config.log.level), logs.Format(config.log.form))
+        if config.tracing is not None:
+            tracing.start(**config.tracing.model_dump())
         keys = Keys() if config.access is None else Keys.read(config.access.keys_file)
         require_keys_on(_listening_host(), has_keys=bool(keys))
         threads = config.replicas.torch_threads
@@ -78,7 +87,7 @@ class RecommenderReplica:
             initializer=torch.set_num_threads,  # OpenMP counts per calling thread
             initargs=(threads,),
         )
-        self._maker = Maker(executor, max_batch=config.max_batch_users)
+        self._maker = Maker(executor, max_batch=config.max_batch_users, meter=Meter(RayMetrics()))
         self._store = open_store(config.store, config.retention, num_nodes=num_alive_nodes())
         self._service = Service(
             self._store,
@@ -131,11 +140,21 @@ class RecommenderReplica:
         return await asyncio.to_thread(load_models, table, config=self._config, maker=self._maker)
 
     async def _maintain(self) -> None:
-        while True:
-            await asyncio.sleep(MAINTENANCE_S)
-            # a store that is down now is swept the next time
-            with contextlib.suppress(RaymetaError):
-                await self._service.maintain()
+        for turn in itertools.count(1):
+            await asyncio.sleep(SIZES_S)
+            self._service.tell_sizes()
+            if self._config.store.kind == "sqlite":
+                self._maker.meter.set(metrics.STORE_BYTES, value=_bytes_of(self._config.store.path))
+            if turn % round(MAINTENANCE_S / SIZES_S) == 0:
+                # a store that is down now is swept the next time
+                with contextlib.suppress(RaymetaError):
+                    await self._service.maintain()
+
+
+def _bytes_of(database: str) -> int:
+    """Of an SQLite file and what is not yet written back into it."""
+    files = Path(database), Path(f"{database}-wal")
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _router() -> RequestRouterConfig:

@@ -39,12 +39,13 @@ def create_app(
     for part in (events, recommend, users, items, operations, online, page):
         part.add_routes(app, service)
     products.add_routes(app, service, compat or CompatConfig())
-    add_handlers(app)
+    add_handlers(app, service.meter)
     app.add_middleware(
         Envelope,
         max_body_bytes=service.limits.max_body_bytes,
         deadline_s=service.limits.deadline_s,
         request_id_header=request_id_header,
+        meter=service.meter,
     )
     app.openapi = lambda: _description(app)  # type: ignore[method-assign]
     return app

@@ -5,6 +5,7 @@ to the end. Leaves what a model does to `recommender`.
 """
 
 import asyncio
+import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,8 @@ import numpy as np
 from raymeta.config.serving import ModelTable, ServingConfig, folders_of
 from raymeta.data.schema import EVENT_TYPES
 from raymeta.errors import ArtifactError, ConfigError, DataError
+from raymeta.observability import metrics
+from raymeta.observability.metrics import Meter
 from raymeta.serve.overlay import new_items_key, overlay
 from raymeta.serve.recommender import Recommender
 from raymeta.serve.traffic import assign
@@ -33,11 +36,13 @@ class Maker:
         executor: one thread, for the tensor work of the process.
         max_batch: users in one batched `adapt` at most.
         generator: draws for exploration, in the executor's thread.
+        meter: counts what the process does.
     """
 
     executor: Executor
     max_batch: int
     generator: np.random.Generator = field(default_factory=np.random.default_rng)
+    meter: Meter = field(default_factory=Meter)
 
     def recommender(
         self,
@@ -64,6 +69,7 @@ class Maker:
             executor=self.executor,
             max_batch=self.max_batch,
             generator=self.generator,
+            meter=self.meter,
         )
 
 
@@ -235,6 +241,18 @@ class Models:
     def use(self, models: dict[str, TenantModels]) -> None:
         """Answers with `models` from the next request on."""
         self._models = models
+        self._tell_which()
+
+    def _tell_which(self) -> None:
+        """What does not answer any more is told by a 0."""
+        meter = self._maker.meter
+        for labels, _ in list(meter.series(metrics.MODEL_INFO)):
+            meter.set(metrics.MODEL_INFO, *labels, value=0)
+        for tenant, models in self._models.items():
+            for name, variant in models.variants.items():
+                version = variant.trained.model_version
+                meter.set(metrics.MODEL_INFO, tenant, name, version, value=1)
+        meter.set(metrics.MODEL_LOADED, value=time.time())
 
     @property
     def all(self) -> Mapping[str, TenantModels]:
@@ -275,6 +293,7 @@ class Models:
             models = self.tenant(tenant)
             if models.catalogue_version >= catalogue:
                 return models
+            started = time.perf_counter()
             known = self._changes.get(tenant, {})
             after = max((change.version for change in known.values()), default=0)
             fresh = await self._store.item_changes(tenant, after=after)
@@ -282,6 +301,8 @@ class Models:
             version = max((change.version for change in changes.values()), default=0)
             rebuilt = await asyncio.to_thread(self._rebuild, models, changes, version)
             self._changes[tenant] = changes
+            took = time.perf_counter() - started
+            self._maker.meter.observe(metrics.CATALOGUE_REFRESHES, took, tenant)
             if self._models.get(tenant) is models:  # else new artifacts came; they refresh anew
                 self._models = {**self._models, tenant: rebuilt}
             return rebuilt

@@ -3,7 +3,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -29,6 +29,8 @@ from raymeta.errors import (
     UnknownItemError,
     UnknownUserError,
 )
+from raymeta.observability import logs, metrics
+from raymeta.observability.metrics import Meter
 from raymeta.serve.schemas.operations import FieldProblem, Problem
 
 logger = logging.getLogger(__name__)
@@ -56,11 +58,23 @@ RETRY_AFTER_S = 1
 _MAX_FIELD_PROBLEMS = 20
 
 
-def add_handlers(app: FastAPI) -> None:
-    """Has every error of an application answered as a problem."""
-    app.add_exception_handler(RaymetaError, _on_raymeta_error)
-    app.add_exception_handler(RequestValidationError, _on_validation_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
+Handler = Callable[[Request, Exception], Awaitable[Response]]
+
+
+def add_handlers(app: FastAPI, meter: Meter) -> None:
+    """Has every error of an application answered as a problem, and counted."""
+    app.add_exception_handler(RaymetaError, _counted(_on_raymeta_error, meter))
+    app.add_exception_handler(RequestValidationError, _counted(_on_validation_error, meter))
+    app.add_exception_handler(HTTPException, _counted(_on_http_exception, meter))
+
+
+def _counted(handler: Handler, meter: Meter) -> Handler:
+    async def handle(request: Request, error: Exception) -> Response:
+        response = await handler(request, error)
+        meter.add(metrics.ERRORS, type(error).__name__, str(response.status_code))
+        return response
+
+    return handle
 
 
 def problem(
@@ -91,7 +105,8 @@ def problem(
 async def _on_raymeta_error(request: Request, error: Exception) -> Response:
     status = next(status for kind, status in ERROR_STATUS if isinstance(error, kind))
     if status >= 500:
-        logger.warning("request %s: %s", request.state.request_id, error)
+        facts = logs.facts(request_id=request.state.request_id, kind=type(error).__name__)
+        logger.warning("%s", error, extra=facts)
     headers = {}
     if isinstance(error, RateLimitError):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))

@@ -18,14 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raymeta.algorithms.bound import bind
+from raymeta.algorithms.bound import BoundLearner, bind
 from raymeta.data.events import History, support_from_events
 from raymeta.errors import AdaptationError, NotServedError
 from raymeta.models.personal_search import QUERY_MATCH
+from raymeta.observability.metrics import Meter
 from raymeta.serve.batching import Gatherer
 from raymeta.serve.explain import Effect, effects, groups_of
 from raymeta.serve.histories import HistoryReader
 from raymeta.serve.item_table import ItemFilter, ItemTable
+from raymeta.serve.measured import MeasuredLearner
 from raymeta.serve.policy import Slot, Wish, choose
 from raymeta.serve.states import AdaptedUser, rows_by_shape
 from raymeta.serve.user_events.base import UserRecord
@@ -100,6 +102,7 @@ class Recommender:
         executor: one thread; the tensor work of large catalogues happens in it.
         max_batch: users in one batched `adapt` at most.
         generator: draws for exploration.
+        meter: gets the time of each batch.
 
     Raises:
         AdaptationError: the artifact has no finite scores for a user without events.
@@ -113,6 +116,7 @@ class Recommender:
         executor: Executor,
         max_batch: int,
         generator: np.random.Generator,
+        meter: Meter | None = None,
     ) -> None:
         self.artifact = artifact
         self.items = items
@@ -122,7 +126,7 @@ class Recommender:
             executor=executor if len(artifact.catalogue) > MAX_ITEMS_ON_LOOP else None,
             max_batch=max_batch,
         )
-        self._learner = bind(artifact.algorithm, artifact.meta_params)
+        self._learner: BoundLearner = bind(artifact.algorithm, artifact.meta_params)
         self._history = HistoryReader(artifact)
         self._vectors_ID = artifact.algorithm.tables().get("item_vectors")
         support = support_from_events([History.empty()], artifact.view)
@@ -137,6 +141,8 @@ class Recommender:
         self.prior = AdaptedUser(state, seen=(), bought=(), num_support=0)
         """A user of whom nothing is known."""
         self._warm_up()
+        if meter is not None:  # from here on: what a model does first is no request's
+            self._learner = MeasuredLearner(self._learner, meter)
 
     def _warm_up(self) -> None:
         """Adapts a user with a support of each width, so that no request is the first of its kind;

@@ -8,10 +8,12 @@ import time
 from collections.abc import Callable
 
 from raymeta.config.serving import DEFAULT, LimitsConfig, RetentionConfig
+from raymeta.observability import metrics
 from raymeta.serve.access import Keys
 from raymeta.serve.answers import Answers
 from raymeta.serve.guard import StoreGuard
 from raymeta.serve.items import Items
+from raymeta.serve.measured import MeasuredStore
 from raymeta.serve.models import Maker, Models, TenantModels
 from raymeta.serve.online import Online
 from raymeta.serve.rate_limits import RateLimit
@@ -60,13 +62,17 @@ class Service:
         households: Households | None = None,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
-        self.store = store
+        self.meter = maker.meter
+        self.store = store = MeasuredStore(store, self.meter)
         self.keys = keys
         self.limits = limits
         self.households = households
         self.models = Models(store, maker)
         self.states = StateCache(
-            max_bytes=state_cache_bytes, max_age_ms=STATE_MAX_AGE_MS, now_ms=now_ms
+            max_bytes=state_cache_bytes,
+            max_age_ms=STATE_MAX_AGE_MS,
+            now_ms=now_ms,
+            meter=self.meter,
         )
         self.key_rate = _rate(
             "requests of this key", limits.requests_per_s_per_key, limits, rate_share
@@ -81,6 +87,7 @@ class Service:
             guard=StoreGuard(timeout_s=limits.store_read_timeout_s),
             limits=limits,
             now_ms=now_ms,
+            meter=self.meter,
         )
         self.online = Online(store, self.models, self.answers, now_ms=now_ms)
         self.users = Users(
@@ -121,6 +128,11 @@ class Service:
         return ModelsResponse(
             tenant=tenant, catalogue_version=models.catalogue_version, variants=facts
         )
+
+    def tell_sizes(self) -> None:
+        """Sets what is only worth measuring now and then."""
+        self.meter.set(metrics.STATES_CACHED, value=len(self.states))
+        self.meter.set(metrics.STATE_CACHE_BYTES, value=self.states.num_bytes)
 
     async def maintain(self) -> None:
         """Removes what has outlived its time, here and in the store; to be called now and then."""

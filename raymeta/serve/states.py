@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from raymeta.observability import metrics
+from raymeta.observability.metrics import Meter
 from raymeta.types import TaskState
 
 # what a cached entry weighs beside its tensors: key, containers, tensor headers
@@ -74,12 +76,21 @@ class StateCache:
         max_age_ms: an entry is of use for so long, however often it is read: what was erased
             elsewhere must not stay in memory because nothing pushes it out.
         now_ms: the clock.
+        meter: counts what is found here and what is not.
     """
 
-    def __init__(self, *, max_bytes: int, max_age_ms: int, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        max_age_ms: int,
+        now_ms: Callable[[], int],
+        meter: Meter | None = None,
+    ) -> None:
         self._max_bytes = max_bytes
         self._max_age_ms = max_age_ms
         self._now_ms = now_ms
+        self._meter = meter or Meter()
         self._entries: OrderedDict[StateKey, tuple[AdaptedUser, int]] = OrderedDict()
         self._num_bytes = 0
 
@@ -91,6 +102,11 @@ class StateCache:
         return len(self._entries)
 
     def get(self, key: StateKey) -> AdaptedUser | None:
+        user = self._found(key)
+        self._meter.add(metrics.STATE_LOOKUPS, "miss" if user is None else "hit")
+        return user
+
+    def _found(self, key: StateKey) -> AdaptedUser | None:
         entry = self._entries.get(key)
         if entry is None:
             return None

@@ -16,12 +16,14 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from raymeta import runtime
 from raymeta.artifact import load_artifact
 from raymeta.config.serving import ServingConfig
 from raymeta.data.events import History, support_from_events
 from raymeta.errors import ArtifactError, ResourceError
+from raymeta.observability.metrics import METRICS
 from raymeta.serve import local
 from tests.helpers.artifacts import tiny_artifact
 
@@ -95,6 +97,42 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         httpx.Client(base_url=url, timeout=30.0) as client,
     ):
         yield Served(client, cluster, artifact, config, port)
+
+
+def scraped(name: str) -> list[tuple[dict[str, str], float]]:
+    """The series of a name at the metrics port of this machine's Ray node, as Prometheus has it."""
+    import ray
+
+    (node,) = ray.nodes()
+    url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
+    text = httpx.get(url, headers=runtime.auth_headers(), timeout=30.0).text
+    return [
+        (sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
+    ]
+
+
+def test_rays_metrics_port_has_the_numbers_of_every_replica(served: Served) -> None:
+    served.wait_until_settled()
+    before = sum(value for _, value in scraped("ray_raymeta_answers_total"))
+    for number in range(40):
+        served.recommend(f"counted-{number}", n=1)
+    names = {name for metric in METRICS for name in metric.series()}
+    deadline = time.monotonic() + 60
+    answers: list[tuple[dict[str, str], float]] = []
+    while sum(value for _, value in answers) < before + 40:  # sent every ten seconds
+        assert time.monotonic() < deadline, answers
+        time.sleep(1.0)
+        answers = scraped("ray_raymeta_answers_total")
+    assert sum(value for _, value in answers) == before + 40
+    workers = {labels["WorkerId"] for labels, _ in scraped("ray_raymeta_model_info")}
+    assert len(workers) >= 2
+    seconds = scraped("ray_raymeta_request_seconds_count")
+    assert {"/v1/recommend", "/readyz"} <= {labels["route"] for labels, _ in seconds}
+    assert {"ray_raymeta_store_bytes", "ray_raymeta_request_seconds_bucket"} <= names
+    assert all(value > 0 for _, value in scraped("ray_raymeta_store_bytes"))
 
 
 def expected_scores(artifact_path: Path, items: list[str]) -> dict[str, float]:

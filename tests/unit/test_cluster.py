@@ -11,7 +11,7 @@ import yaml
 from raymeta.config.serving import ServingConfig
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted((ROOT / "cluster").glob("*.yaml"))
+FILES = sorted((ROOT / "cluster").glob("ray*.yaml"))
 RAY_VERSION = next(
     line.removeprefix("ray==")
     for line in (ROOT / "constraints.txt").read_text().splitlines()

@@ -22,6 +22,7 @@ def needs(service: Service, scope: Scope) -> Callable[[Request], Awaitable[Calle
 
     async def caller(request: Request) -> Caller:
         found = service.keys.caller(_key(request))
+        request.state.caller = found.name
         found.require(scope)
         service.key_rate.take(found.name)
         return found
