@@ -32,7 +32,7 @@ def create_app(
         title="raymeta",
         description="Events in, recommendations adapted to them out.",
         version="1",
-        # their pages load scripts from another host
+        # theirs load scripts from another host; ours is among `page`
         docs_url=None,
         redoc_url=None,
     )

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -386,6 +387,36 @@ def test_a_service_with_keys_asks_for_one_and_keeps_it_for_the_tab(
         page.reload()  # no question: the key is kept
         assert page.text("#list-state") == "adapted to you"
         page.complaints()  # the refusals that this asked for
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_routes_are_all_described_from_this_service_alone(
+    page: Page, request: pytest.FixtureRequest, width: int, dark: bool
+) -> None:
+    page.emulate(width=width, dark=dark)
+    page.driver.get(f"{page.url}/docs")
+    page.settled()
+    described = httpx.get(f"{page.url}/openapi.json").json()
+    count = sum(len(methods) for methods in described["paths"].values())
+    assert len(page.all("#routes .docs-item")) == count > 20
+    assert len(page.all("#schemas .docs-item")) == len(described["components"]["schemas"])
+    loaded: list[str] = page.driver.execute_script(
+        "return performance.getEntriesByType('resource').map((one) => one.name)"
+    )
+    assert len(loaded) > 3
+    assert all(name.startswith(f"{page.url}/") for name in loaded)
+    page.one("#words").send_keys("post recommend")
+    page.click("#routes .docs-item:not([hidden]) summary")
+    opened = page.text("#routes .docs-item[open]")
+    assert "/v1/recommend" in opened
+    page.click("#routes .docs-item[open] a[href='#schema-RecommendRequest']")
+    assert "exclude_seen" in page.text("#schema-RecommendRequest")
+    serious, num_passed = page.checked_by_axe(axe_source(request.config.cache.mkdir("axe")))
+    assert serious == []
+    assert num_passed > 15
+    wider = page.driver.execute_script("return document.documentElement.scrollWidth - innerWidth")
+    assert wider <= 0  # less by a scroll bar
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -1,4 +1,4 @@
-"""The pages at `/` and `/ops`, and what the first asks beside the API: a shop to try the
+"""The pages at `/`, `/ops` and `/docs`, and what the first asks beside the API: a shop to try the
 recommender with, and what its operator sees.
 
 Plain modules and one style sheet, from this package; the page loads nothing from anywhere else,
@@ -20,7 +20,7 @@ from raymeta.serve.schemas.page import Households, ItemCard, Shelf, ShopFacts
 from raymeta.serve.service import Service
 from raymeta.serve.storefront import Storefront, Storefronts
 
-_PAGES = {"index.html": "/", "ops.html": "/ops"}
+_PAGES = {"index.html": "/", "ops.html": "/ops", "docs.html": "/docs"}
 MAX_SHELF = 96
 MAX_CARDS = 100
 
