@@ -33,6 +33,7 @@ from raymeta.config.scenario import SearchConfig
 from raymeta.data.catalogue import Catalogue
 from raymeta.data.events import SupportView
 from raymeta.data.features import FeatureVocab
+from raymeta.data.impressions import FeedbackTypes
 from raymeta.data.queries import item_texts
 from raymeta.data.task_split import TaskSplit, users_digest
 from raymeta.errors import ArtifactError, ConfigError, SchemaError
@@ -203,6 +204,7 @@ def save_artifact(
             "max_events": split.view.max_events,
             "min_value": split.view.min_value,
             "event_types": list(split.view.event_types),
+            "feedback": split.view.feedback,
         },
         "item_kinds": split.catalogue.kinds,
         "item_encoder": None if encoder is None else encoder.facts(),
@@ -268,6 +270,7 @@ def load_artifact(path: str | Path) -> Artifact:
             tuple(view["event_types"]),
             None if user_vocab is None else user_vocab.unknown,
             view.get("min_value"),
+            FeedbackTypes(*view["feedback"]) if view.get("feedback") else None,
         ),
         catalogue=catalogue,
         algorithm=restore_algorithm(

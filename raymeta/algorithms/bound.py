@@ -35,6 +35,10 @@ class BoundLearner(Protocol):
 
     def score(self, state: TaskState, candidates: Tensor | None = None) -> Tensor: ...
 
+    def predict(self, state: TaskState, rows: Examples) -> Tensor:
+        """Probabilities `[T, C, targets]`; a learner whose model gives none refuses."""
+        ...
+
     def warm_up(self, support: Examples) -> None:
         """Does now what adapting a support of this width does the first time."""
         ...
@@ -58,6 +62,13 @@ class _Plain:
 
     def score(self, state: TaskState, candidates: Tensor | None = None) -> Tensor:
         return self._algorithm.score(self._meta_params, state, candidates)
+
+    def predict(self, state: TaskState, rows: Examples) -> Tensor:
+        del state, rows
+        raise AdaptationError(
+            f"{type(self._algorithm).__name__} orders items and gives no probabilities.",
+            remedy="Use a learner of a model that has them, such as ctr.",
+        )
 
     def warm_up(self, support: Examples) -> None:
         del support
@@ -91,6 +102,9 @@ class _Recorded:
 
     def score(self, state: TaskState, candidates: Tensor | None = None) -> Tensor:
         return self._algorithm.score_prepared(self._prepared, state, candidates)
+
+    def predict(self, state: TaskState, rows: Examples) -> Tensor:
+        return self._algorithm.predict_prepared(self._prepared, state, rows)
 
     def warm_up(self, support: Examples) -> None:
         self.adapt(support)

@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from raymeta.algorithms.starts import LearnedStart, Start
+from raymeta.errors import AdaptationError
 from raymeta.inner import forms
 from raymeta.inner.adapt import iterates, over_tasks
 from raymeta.inner.gradient import GradientMode, InnerProblem, last
 from raymeta.inner.gram import Descent, GramForm
 from raymeta.inner.rules import UpdateRule
 from raymeta.models.base import (
+    Predicts,
     ReadsFeatures,
     ReadsSupport,
     ServedSmaller,
@@ -141,6 +143,27 @@ class GradientBased:
             return over_tasks(
                 lambda s, c: self.model.score({**slow, **s}, shared, c), state, candidates
             )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What `predict` gives probabilities of; none where the model only orders items."""
+        return self.model.targets if isinstance(self.model, Predicts) else ()
+
+    def predict(self, meta_params: Params, state: TaskState, rows: Examples) -> Tensor:
+        """Probabilities `[T, C, targets]` of what users do with items, `rows` `[T, C]` each."""
+        return self.predict_prepared(self.prepare(meta_params), state, rows)
+
+    def predict_prepared(self, prepared: Prepared, state: TaskState, rows: Examples) -> Tensor:
+        """`predict` with meta-parameters that were prepared before."""
+        model = self.model
+        if not isinstance(model, Predicts):
+            raise AdaptationError(
+                f"{type(model).__name__} orders items and gives no probabilities.",
+                remedy="Use a model that has them, such as ctr.",
+            )
+        with torch.no_grad():
+            slow, shared = prepared.slow, prepared.shared
+            return over_tasks(lambda s, r: model.predict({**slow, **s}, shared, r), state, rows)
 
     def query_losses(
         self, meta_params: Params, batch: TaskBatch, *, outer_step: int | None = None

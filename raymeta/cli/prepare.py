@@ -21,13 +21,19 @@ class SourceName(StrEnum):
     COMPLETE_JOURNEY = "complete-journey"
     ONLINE_RETAIL = "online-retail"
     MOVIELENS = "movielens"
+    KUAIRAND = "kuairand"
     FILES = "files"
     SYNTHETIC = "synthetic"
 
 
 # The options that only some sources read; another source with one of them is a mistake to report.
 _OWN_OPTIONS = {
-    "--path": (SourceName.COMPLETE_JOURNEY, SourceName.ONLINE_RETAIL, SourceName.MOVIELENS),
+    "--path": (
+        SourceName.COMPLETE_JOURNEY,
+        SourceName.ONLINE_RETAIL,
+        SourceName.MOVIELENS,
+        SourceName.KUAIRAND,
+    ),
     "--events": (SourceName.FILES,),
     "--items": (SourceName.FILES,),
     "--users": (SourceName.FILES,),
@@ -44,7 +50,7 @@ def prepare(
     out: Annotated[Path | None, typer.Option(help="The folder to make.")] = None,
     path: Annotated[
         Path | None,
-        typer.Option(help="online-retail, movielens: the folder or zip with its files."),
+        typer.Option(help="online-retail, movielens, kuairand: the folder or zip with its files."),
     ] = None,
     events: Annotated[
         list[Path] | None,
@@ -177,6 +183,10 @@ def _source(name: SourceName, given: dict[str, Any]) -> Any:
         from raymeta.data.sources.movielens import MovieLens
 
         return MovieLens(given["--path"])
+    if name is SourceName.KUAIRAND:
+        from raymeta.data.sources.kuairand import KuaiRand
+
+        return KuaiRand(given["--path"])
     from raymeta.data.sources.online_retail import OnlineRetail
 
     return OnlineRetail(given["--path"])
@@ -263,6 +273,7 @@ def _many(number: int, noun: str) -> str:
 _EXPERIMENTS = {
     "complete-journey": "tune_configs/experiments/complete_journey.yaml",
     "online-retail": "tune_configs/experiments/online_retail.yaml",
+    "kuairand": "tune_configs/experiments/kuairand_ads.yaml",
     "synthetic": "tune_configs/experiments/synthetic_shop.yaml",
 }
 

@@ -142,6 +142,7 @@ def rank(
     *,
     query: str | None = None,
     scenario: Literal["recommend", "search", "ads"] = "recommend",
+    slot: int | None = None,
     events: Sequence[Event] = (),
     explain: bool = False,
     variant: str | None = None,
@@ -153,6 +154,7 @@ def rank(
         items=list(items),
         query=query,
         scenario=scenario,
+        slot=slot,
         events=list(events),
         explain=explain,
         variant=variant,
@@ -165,11 +167,12 @@ def predict(
     items: Sequence[str],
     *,
     targets: Sequence[Literal["click", "conversion", "purchase_intent"]],
+    slot: int | None = None,
     variant: str | None = None,
 ) -> Call[RecommendResponse]:
     """Probabilities of what a user will do with items, of models trained for that."""
     body = PredictRequest(
-        user_id=user_id, items=list(items), targets=list(targets), variant=variant
+        user_id=user_id, items=list(items), targets=list(targets), slot=slot, variant=variant
     )
     return _asked("/v1/predict", body, user_id, False, None)
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,11 +19,13 @@ from raymeta.config.build_sequence import (
 from raymeta.config.experiment import (
     AlgorithmConfig,
     CaviaConfig,
+    CtrConfig,
     ExperimentConfig,
     FactorizationConfig,
     PreferenceMlpConfig,
     SequenceConfig,
 )
+from raymeta.data.episodes import labelled_impressions
 from raymeta.data.features import NO_FEATURES, EncodedFeatures, FeatureVocab
 from raymeta.data.interactions import InteractionMatrix
 from raymeta.data.ratings import rated, shrunk_means
@@ -30,6 +33,7 @@ from raymeta.data.task_split import TaskSplit
 from raymeta.inner.rules import UpdateRule, adam, clipped, momentum, stopped_early
 from raymeta.models.base import TaskModel
 from raymeta.models.cooccurrence import Cooccurrence, cooccurrence
+from raymeta.models.ctr import Ctr, ItemCounts
 from raymeta.models.embeddings import FieldEmbedding
 from raymeta.models.factorization import Factorization
 from raymeta.models.personal_search import PersonalSearch
@@ -87,6 +91,10 @@ def build_algorithm(
         model = build_factorization(config, start, num_event_types=len(split.event_types))
         return _algorithm(experiment.algorithm, _for_scenario(experiment, model))
     features = split.catalogue.features
+    if isinstance(config, CtrConfig):
+        counts = ItemCounts(*_tensors(features), *_impression_counts(split))
+        ctr = _ctr(config, counts, split.catalogue.vocab, split.user_vocab)
+        return _algorithm(experiment.algorithm, ctr)
     baseline = _item_baseline(config, split, matrix)
     noise = None
     if config.feedback == "implicit":
@@ -122,6 +130,14 @@ def restore_algorithm(
         return _algorithm(experiment.algorithm, model)
     if isinstance(config, SequenceConfig):
         return _algorithm(experiment.algorithm, build_sequence(config, tables))
+    if isinstance(config, CtrConfig):
+        counts = ItemCounts(
+            tables["item_index"],
+            tables["item_weight"],
+            tables["item_counts"],
+            tables["slot_counts"],
+        )
+        return _algorithm(experiment.algorithm, _ctr(config, counts, item_vocab, user_vocab))
     items = ItemFeatures(
         tables["item_index"],
         tables["item_weight"],
@@ -155,6 +171,8 @@ def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
     """
     if experiment.model.name == "preference_mlp":
         return {"item_baseline": tables["item_baseline"]}
+    if experiment.model.name == "ctr":
+        return {"item_counts": torch.zeros_like(tables["item_counts"])}  # a new item has none
     vectors = tables["item_vectors"] * start_of(tables).column_spectrum.sqrt()
     encoded = {"item_vectors": vectors, "item_prior": tables["item_prior"]}
     if ITEM_VECTORS in tables:
@@ -165,6 +183,8 @@ def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
 def item_weights(experiment: ExperimentConfig, tables: Params) -> Tensor:
     """How much each item counts where an encoder is fitted, `[I]`: as it sells, where known."""
     config = experiment.model
+    if isinstance(config, CtrConfig):
+        return tables["item_counts"][:, 0].clone()
     if not isinstance(config, PreferenceMlpConfig):
         return tables["item_prior"].softmax(0)
     if config.feedback == "implicit":
@@ -185,7 +205,7 @@ def extend_tables(
         rows: what the item encoder gives the new items in `encoded_tables`.
         features: of the new items.
     """
-    if experiment.model.name == "preference_mlp":
+    if experiment.model.name in ("preference_mlp", "ctr"):
         index, weight = _tensors(features)
         rows = {**rows, "item_index": index, "item_weight": weight}
     else:
@@ -227,6 +247,29 @@ def _preference_mlp(
         fast_first_layer=config.fast_first_layer,
         item_ids=config.item_ids,
     )
+
+
+def _ctr(
+    config: CtrConfig, items: ItemCounts, item_vocab: FeatureVocab, user_vocab: FeatureVocab | None
+) -> Ctr:
+    return Ctr(
+        items,
+        item_embedding=_embedding(item_vocab, config.embedding_dim),
+        user_embedding=_embedding(user_vocab or NO_FEATURES, config.embedding_dim),
+        hidden_width=config.hidden_dim,
+    )
+
+
+def _impression_counts(split: TaskSplit) -> tuple[Tensor, Tensor]:
+    """Impressions, clicks and conversions of each item `[I, 3]`, and impressions by slot `[N]`."""
+    shown = labelled_impressions(split.train, split.view)
+    num_items = len(split.catalogue)
+    counts = [
+        np.bincount(shown.item, weights=weights, minlength=num_items)
+        for weights in (None, shown.click, shown.conversion)
+    ]
+    slots = np.bincount(shown.value.astype(np.int64))
+    return torch.from_numpy(np.stack(counts, 1)).float(), torch.from_numpy(slots).float()
 
 
 def _embedding(vocab: FeatureVocab, width: int) -> FieldEmbedding:

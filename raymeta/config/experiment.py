@@ -41,14 +41,25 @@ class SplitConfig(StrictModel):
         return self
 
 
+class FeedbackConfig(StrictModel):
+    """What comes of an impression: each is joined to the latest impression of its item."""
+
+    click: str = "click"
+    """The event type of a click."""
+
+    conversion: str = "purchase"
+    """The event type of a conversion, which counts where its impression was clicked."""
+
+
 class DataConfig(StrictModel):
     """Which events are positive, which users are tasks, and how a task is cut in two."""
 
     path: str | None = None
     """The folder that `raymeta prepare` wrote; `--data` overrides it."""
 
-    unit: Literal["visits", "items"] = "visits"
-    """What support size counts: whole visits (baskets, sessions), or single items."""
+    unit: Literal["visits", "items", "impressions"] = "visits"
+    """What support size counts: whole visits (baskets, sessions), single items, or what a user was
+    shown."""
 
     positive_events: tuple[str, ...] = ("purchase",)
     """Event types that make an item relevant in a query."""
@@ -67,6 +78,9 @@ class DataConfig(StrictModel):
     min_units: PositiveInt = 4
     """A user is a task with at least so many visits (or items, with `unit: items`)."""
 
+    feedback: FeedbackConfig | None = None
+    """With `unit: impressions`, and only there: adapting sees impressions and what came of them."""
+
     max_support_events: PositiveInt = 512
     """Adapting sees the last so many events: the retained view, in training and serving alike."""
 
@@ -82,6 +96,12 @@ class DataConfig(StrictModel):
 
     split: SplitConfig = SplitConfig()
     """How users are divided into training, validation, test and locked."""
+
+    @model_validator(mode="after")
+    def _impressions_have_feedback(self) -> "DataConfig":
+        if (self.unit == "impressions") != (self.feedback is not None):
+            raise ValueError("feedback is needed with unit: impressions, and only there")
+        return self
 
 
 class FactorizationConfig(StrictModel):
@@ -176,8 +196,22 @@ class SequenceConfig(StrictModel):
         return self
 
 
+class CtrConfig(StrictModel):
+    """Clicks and conversions of impressions: products of embeddings, a deep part, two heads."""
+
+    name: Literal["ctr"] = "ctr"
+    """The model's name."""
+
+    embedding_dim: PositiveInt = 16
+    """Width of the embedding of each feature; also of the vector that is a user's own."""
+
+    hidden_dim: PositiveInt = 32
+    """Width of the deep part."""
+
+
 ModelConfig = Annotated[
-    FactorizationConfig | PreferenceMlpConfig | SequenceConfig, Field(discriminator="name")
+    FactorizationConfig | PreferenceMlpConfig | SequenceConfig | CtrConfig,
+    Field(discriminator="name"),
 ]
 
 
@@ -375,7 +409,12 @@ class ExperimentConfig(StrictModel):
     """The outer loop."""
 
     @model_validator(mode="after")
-    def _search_has_a_taste(self) -> "ExperimentConfig":
+    def _scenario_fits(self) -> "ExperimentConfig":
         if self.scenario.name == "search" and self.model.name != "factorization":
             raise ValueError("the scenario search needs model.name: factorization")
+        ads = self.scenario.name == "ads"
+        if ads != (self.data.unit == "impressions") or ads != (self.model.name == "ctr"):
+            raise ValueError(
+                "scenario ads goes with data.unit impressions and model ctr, and they with it"
+            )
         return self

@@ -61,6 +61,16 @@ class SearchConfig(StrictModel):
     """Items that the user has are hits too, and count where they are bought again."""
 
 
-ScenarioConfig = Annotated[RecommendConfig | SearchConfig, Field(discriminator="name")]
+class AdsConfig(StrictModel):
+    """Clicks and conversions of what a user is shown; later impressions are to be predicted."""
+
+    metric: ClassVar[str] = "RIG"
+    """Relative information gain, 1 - log loss / log loss of the base rates, both targets added."""
+
+    name: Literal["ads"] = "ads"
+    """The scenario's name."""
+
+
+ScenarioConfig = Annotated[RecommendConfig | SearchConfig | AdsConfig, Field(discriminator="name")]
 """Any scenario; each class has `metric`, the name of what validation measures (higher is better,
 a mean over what is judged), and a `name` to tell it by."""

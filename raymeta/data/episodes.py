@@ -6,9 +6,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from raymeta.data.events import History
+from raymeta.data.events import History, SupportView
+from raymeta.data.impressions import FeedbackTypes, Labelled, join_feedback
+from raymeta.data.task_dataset import UserTasks
 
-Unit = Literal["visits", "items"]
+Unit = Literal["visits", "items", "impressions"]
 
 
 def cut(
@@ -40,6 +42,59 @@ def cut(
     if not repeat:
         later = later[~np.isin(later, history.item[seen])]
     return history.where(seen), later
+
+
+def cut_impressions(
+    history: History, size: int, *, types: FeedbackTypes
+) -> tuple[History, Labelled]:
+    """Splits a history after its first `size` impressions of catalogue items, by (time, item).
+
+    Returns:
+        The support events: those impressions and what had come of them when the next one was
+        shown, since later feedback is not known yet. And the later impressions, with all that came
+        of each.
+    """
+    kept = np.flatnonzero(history.item >= 0)
+    known = history.where(kept[np.lexsort((history.item[kept], history.timestamp_ms[kept]))])
+    joined = join_feedback(
+        user=np.zeros(len(known), np.int64),
+        item=known.item,
+        event_type=known.event_type,
+        timestamp_ms=known.timestamp_ms,
+        types=types,
+    )
+    seen, later = joined.row[:size], joined.row[size:]
+    in_support = np.isin(joined.shown, seen)
+    if len(later):
+        in_support &= known.timestamp_ms <= known.timestamp_ms[later[0]]
+    query = Labelled(
+        item=known.item[later],
+        value=np.nan_to_num(known.value[later], nan=0.0),
+        click=joined.click[size:].astype(np.float32),
+        conversion=joined.conversion[size:].astype(np.float32),
+    )
+    return known.where(in_support), query
+
+
+def labelled_impressions(users: UserTasks, view: SupportView) -> Labelled:
+    """All impressions of catalogue items of some users end to end, with what came of each."""
+    assert view.feedback is not None, "data.feedback names what is joined"
+    events, user = users.events, users.user_of_event()
+    kept = np.flatnonzero(events.item >= 0)
+    joined = join_feedback(
+        user=user[kept],
+        item=events.item[kept],
+        event_type=events.event_type[kept],
+        timestamp_ms=events.timestamp_ms[kept],
+        types=view.feedback,
+    )
+    rows = kept[joined.row]
+    return Labelled(
+        item=events.item[rows],
+        value=np.nan_to_num(events.value[rows], nan=0.0),
+        click=joined.click.astype(np.float32),
+        conversion=joined.conversion.astype(np.float32),
+    )
 
 
 def latest_values(history: History, items: NDArray[np.int64]) -> NDArray[np.float32]:

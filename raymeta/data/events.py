@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from raymeta.data.features import FeatureRow
+from raymeta.data.impressions import FeedbackTypes, join_feedback
 from raymeta.errors import DataError
 from raymeta.types import Examples
 
@@ -65,12 +66,15 @@ class SupportView:
         unknown_user: stands for the features of a user of whom none are known; None where adapting
             sees no user features.
         min_value: events with a smaller value do not count; those without one do.
+        feedback: rows are impressions, with the clicks and conversions that came of them; None
+            where each event is a row of its own.
     """
 
     max_events: int
     event_types: tuple[int, ...]
     unknown_user: FeatureRow | None = None
     min_value: float | None = None
+    feedback: FeedbackTypes | None = None
 
 
 def support_from_events(histories: Sequence[History], view: SupportView) -> Examples:
@@ -81,6 +85,9 @@ def support_from_events(histories: Sequence[History], view: SupportView) -> Exam
     their `count`, the latest time and the latest value. Ages are in days before the user's own
     last counted event, so the wall clock has no part in it.
 
+    With `view.feedback`, each impression among those events is a row, with `click` and `conversion`
+    (1 or 0, see `raymeta.data.impressions`); what belongs to no impression is left out.
+
     Returns:
         `Examples` with `[T, S]` fields (see `raymeta.types`); S holds the longest support
         (`padded_width`).
@@ -90,7 +97,8 @@ def support_from_events(histories: Sequence[History], view: SupportView) -> Exam
     column = np.arange(len(rows.user)) - np.repeat(np.cumsum(num_rows) - num_rows, num_rows)
     shape = (len(histories), padded_width(num_rows.tolist()))
     support: Examples = {}
-    for name, dtype in _SUPPORT_DTYPES.items():
+    dtypes = _SUPPORT_DTYPES if view.feedback is None else {**_SUPPORT_DTYPES, **_LABEL_DTYPES}
+    for name, dtype in dtypes.items():
         padded: NDArray[Any] = np.zeros(shape, dtype)
         padded[rows.user, column] = getattr(rows, name)
         support[name] = torch.from_numpy(padded)
@@ -109,6 +117,7 @@ _SUPPORT_DTYPES = {
     "age_days": np.float32,
     "mask": np.bool_,
 }
+_LABEL_DTYPES = {"click": np.float32, "conversion": np.float32}
 
 
 @dataclass(frozen=True)
@@ -122,6 +131,8 @@ class _Rows:
     value: NDArray[np.float32]
     age_days: NDArray[np.float64]
     mask: bool = True
+    click: NDArray[np.bool_] | None = None
+    conversion: NDArray[np.bool_] | None = None
 
 
 def _support_rows(histories: Sequence[History], view: SupportView) -> _Rows:
@@ -139,17 +150,36 @@ def _support_rows(histories: Sequence[History], view: SupportView) -> _Rows:
     last_of_user = np.cumsum(np.bincount(user[kept], minlength=len(histories))) - 1
     from_end = last_of_user[user[ordered]] - np.arange(len(ordered))
     order = ordered[from_end < view.max_events]
+    last_ms = time[ordered[last_of_user]] if len(ordered) else time
+    if view.feedback is not None:
+        joined = join_feedback(
+            user=user[order],
+            item=item[order],
+            event_type=event_type[order],
+            timestamp_ms=time[order],
+            types=view.feedback,
+        )
+        rows = order[joined.row]
+        return _Rows(
+            user=user[rows],
+            item=item[rows],
+            event_type=event_type[rows],
+            count=np.ones(len(rows), np.int64),
+            value=np.nan_to_num(value[rows], nan=0.0),
+            age_days=(last_ms[user[rows]] - time[rows]) / MS_PER_DAY,
+            click=joined.click,
+            conversion=joined.conversion,
+        )
     pair = item * (event_type.max(initial=0) + 1) + event_type
     latest, count = _latest_of_each((user * (pair.max(initial=0) + 1) + pair)[order])
     rows = order[latest]
-    last_ms = time[ordered[last_of_user[user[rows]]]]
     return _Rows(
         user=user[rows],
         item=item[rows],
         event_type=event_type[rows],
         count=count,
         value=np.nan_to_num(value[rows], nan=0.0),
-        age_days=(last_ms - time[rows]) / MS_PER_DAY,
+        age_days=(last_ms[user[rows]] - time[rows]) / MS_PER_DAY,
     )
 
 

@@ -20,12 +20,14 @@ from raymeta.config.experiment import DataConfig
 from raymeta.data.catalogue import Catalogue, catalogue_from_users
 from raymeta.data.events import SupportView, reaches
 from raymeta.data.features import EncodedFeatures, FeatureVocab
+from raymeta.data.impressions import FeedbackTypes
 from raymeta.data.schema import FeatureSchema, load_feature_schema
 from raymeta.data.splits import UserSplit, split_users
 from raymeta.data.task_dataset import TaskDataset, UserTasks
 from raymeta.errors import DataError, LeakageError
 
 Part = Literal["train", "validation", "test", "locked"]
+IMPRESSION = "impression"
 PARTS: tuple[Part, ...] = get_args(Part)
 
 _NOBODY: NDArray[np.str_] = np.empty(0, np.str_)
@@ -99,6 +101,7 @@ def load_task_split(
             support,
             vocab.unknown if vocab else None,
             min_value=config.min_value,
+            feedback=_feedback_types(tasks, config),
         ),
         **{part: catalogue.localise(users, tasks.item_ids) for part, users in read.items()},
         dataset_sha256=str(tasks.manifest["dataset_sha256"]),
@@ -189,11 +192,21 @@ def _keeper(
     return keep
 
 
+def _feedback_types(tasks: TaskDataset, config: DataConfig) -> FeedbackTypes | None:
+    if config.feedback is None:
+        return None
+    names = (IMPRESSION, config.feedback.click, config.feedback.conversion)
+    return FeedbackTypes(*tasks.event_type_indices(names))
+
+
 def _count_units(
     users: UserTasks, config: DataConfig, positive_types: tuple[int, ...]
 ) -> NDArray[np.int64]:
-    """Visits, or distinct positive items, of each user `[U]`."""
+    """Visits, distinct positive items, or impressions, of each user `[U]`."""
     events = users.events
+    if config.unit == "impressions":
+        shown = np.isin(events.event_type, positive_types)
+        return np.bincount(users.user_of_event()[shown], minlength=len(users))
     if config.unit == "visits":
         return np.maximum.reduceat(events.visit, users.offsets[:-1]) + 1
     positive = np.isin(events.event_type, positive_types)

@@ -1,7 +1,7 @@
 """The report as one HTML file: pictures inside it, nothing loaded from elsewhere, no script."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,15 +47,37 @@ def to_html(result: Summary, *, curve: Path, gains: Path | None) -> str:
         curve: PNG of the support-size curve.
         gains: PNG of how gains differ over users; None where nothing was adapted.
     """
-    run = result["run"]
-    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
-    return _TEMPLATES.get_template("report.html.j2").render(
+    return render_page(
+        result,
         title=f"{result['protocol']['name']}: new users by support size",
         protocol=protocol_text(result),
         cards=_cards(result),
-        curve=_inline(curve),
+        curve=curve,
         curve_alt="nDCG@10 by support size, and paired differences; the same numbers are below.",
-        tables=_tables(result, "" if gains is None else _inline(gains)),
+        tables=_tables(result, "" if gains is None else inline(gains)),
+    )
+
+
+def render_page(
+    result: Summary,
+    *,
+    title: str,
+    protocol: str,
+    cards: Sequence[Mapping[str, str]],
+    curve: Path,
+    curve_alt: str,
+    tables: Sequence[PageTable],
+) -> str:
+    """A page of any scenario: what was measured, cards, the curve, tables, how it was run."""
+    run = result["run"]
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    return _TEMPLATES.get_template("report.html.j2").render(
+        title=title,
+        protocol=protocol,
+        cards=cards,
+        curve=inline(curve),
+        curve_alt=curve_alt,
+        tables=tables,
         ours=LABELS[OURS],
         command=run["command"],
         run=f"{run['wall_s']:.0f} s, at most {run['peak_memory_mb']:,.0f} MB a process; {versions}",
@@ -138,6 +160,6 @@ def _slice_table(result: Summary) -> PageTable:
     return PageTable("Kinds of users (nDCG@10)", head, rows, about, folded=True)
 
 
-def _inline(picture: Path) -> str:
+def inline(picture: Path) -> str:
     """A PNG as a data URL."""
     return "data:image/png;base64," + base64.b64encode(picture.read_bytes()).decode()

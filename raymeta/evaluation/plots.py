@@ -12,7 +12,7 @@ from raymeta.evaluation.fold import OURS, UNADAPTED
 from raymeta.evaluation.summary import LABELS, Summary
 
 # ours in a warm colour, all others in cool ones that differ in lightness and dash too
-_STYLES: dict[str, dict[str, Any]] = {
+STYLES: dict[str, dict[str, Any]] = {
     OURS: {"color": "#c4441c", "linewidth": 2.6, "marker": "o", "zorder": 5},
     UNADAPTED: {"color": "#d98b62", "linewidth": 1.6, "linestyle": "--", "marker": "o"},
     "popularity": {"color": "#8a8f98", "linewidth": 1.6, "linestyle": ":", "marker": "s"},
@@ -21,6 +21,10 @@ _STYLES: dict[str, dict[str, Any]] = {
     "ials": {"color": "#7d5ba6", "linewidth": 1.6, "marker": "D"},
     "mixture": {"color": "#4a90a4", "linewidth": 1.6, "linestyle": "--", "marker": "P"},
     "mixture_with_ease": {"color": "#20303f", "linewidth": 1.6, "linestyle": "-.", "marker": "X"},
+    "boosting": {"color": "#1f8a70", "linewidth": 1.6, "marker": "v"},
+    "logistic_regression": {"color": "#3b6fb6", "linewidth": 1.6, "marker": "^"},
+    "item_rate": {"color": "#7d5ba6", "linewidth": 1.6, "marker": "D"},
+    "base_rate": {"color": "#8a8f98", "linewidth": 1.6, "linestyle": ":", "marker": "s"},
 }
 _LABEL_GAP = 0.045
 """Least distance between two labels, as a share of the axis."""
@@ -41,7 +45,7 @@ def draw_curve(result: Summary, path: Path, *, metric: str = "ndcg_at_10") -> No
     of users, who differ far more than methods do; whether one method is ahead of another is read
     off the paired differences beside it.
     """
-    names = [name for name in LABELS if name in _STYLES and name in result["methods"]]
+    names = [name for name in LABELS if name in STYLES and name in result["methods"]]
     rivals = [name for name in names if name in result["differences"]]
     if not any(result["support_sizes"]):
         rivals = []  # without an event all but a random ranking are the same
@@ -53,7 +57,7 @@ def draw_curve(result: Summary, path: Path, *, metric: str = "ndcg_at_10") -> No
     else:
         axes = figure.add_subplot()
     _draw_means(axes, result, names, metric)
-    if not result.get("protocol", {}).get("repeat", False):
+    if _of(result) and not result.get("protocol", {}).get("repeat", False):
         figure.supxlabel(_WHY_IT_FALLS, x=0.01, ha="left", fontsize=9, color="#5a6069")
     figure.savefig(path)
 
@@ -63,7 +67,7 @@ def draw_gains(result: Summary, path: Path) -> None:
     figure = Figure(figsize=(9.0, 4.2), dpi=144, layout="constrained")
     axes = figure.add_subplot()
     axes.axhline(0.0, color="#444a52", linewidth=1.0)
-    color = _STYLES[OURS]["color"]
+    color = STYLES[OURS]["color"]
     for x, gain in enumerate(result["gain"].values()):
         lowest, low, middle, high, highest = gain["quantiles"].values()
         axes.vlines(x, lowest, highest, color=color, linewidth=1.4)
@@ -85,15 +89,15 @@ def _draw_means(axes: Axes, result: Summary, names: Sequence[str], metric: str) 
     for name in names:
         spans = [result["methods"][name][str(size)][metric] for size in sizes]
         means = [span["mean"] for span in spans]
-        axes.plot(range(len(sizes)), means, markersize=5, **_STYLES[name])
+        axes.plot(range(len(sizes)), means, markersize=5, **STYLES[name])
         if name == OURS or OURS not in names:
             low, high = ([span[end] for span in spans] for end in ("low", "high"))
-            color = _STYLES[name]["color"]
+            color = STYLES[name]["color"]
             axes.fill_between(range(len(sizes)), low, high, color=color, alpha=0.1, linewidth=0)
         ends[name] = means[-1]
     band = "band: 95% over users" if OURS in names else "bands: 95% over users"
     num_users = max(result["num_users"].values())
-    _dress(axes, result, f"{_metric_label(metric)}, whole catalogue, {num_users:,} users ({band})")
+    _dress(axes, result, f"{_metric_label(metric)}{_of(result)}, {num_users:,} users ({band})")
     _label_ends(axes, ends, x=len(sizes) - 1)
 
 
@@ -106,7 +110,7 @@ def _draw_differences(axes: Axes, result: Summary, rivals: Sequence[str], metric
         means = np.array([span["mean"] for span in spans])
         low, high = (np.array([span[end] for span in spans]) for end in ("low", "high"))
         shift = _DODGE * (position - (len(rivals) - 1) / 2)
-        style = _STYLES[name]
+        style = STYLES[name]
         axes.errorbar(
             np.array([x for x, _ in known]) + shift,
             means,
@@ -148,7 +152,7 @@ def _label_ends(axes: Axes, ends: dict[str, float], *, x: int) -> None:
             LABELS[name],
             xy=(x, end),
             xytext=(x + 0.12, height),
-            color=_STYLES[name]["color"],
+            color=STYLES[name]["color"],
             fontsize=9.5,
             fontweight="bold" if name == OURS else "normal",
             va="center",
@@ -156,7 +160,7 @@ def _label_ends(axes: Axes, ends: dict[str, float], *, x: int) -> None:
             arrowprops={
                 "arrowstyle": "-",
                 "relpos": (0.0, 0.5),  # to the label's left end, not under its neighbour
-                "color": _STYLES[name]["color"],
+                "color": STYLES[name]["color"],
                 "linewidth": 0.6,
                 "alpha": 0.6,
                 "shrinkA": 0,
@@ -187,5 +191,15 @@ def spread_apart(
     return result
 
 
+def _of(result: Summary) -> str:
+    """What is scored, where that is not plain from the metric."""
+    return ", whole catalogue" if result.get("scenario", "recommend") == "recommend" else ""
+
+
 def _metric_label(metric: str) -> str:
-    return {"ndcg_at_10": "nDCG@10", "recall_at_20": "Recall@20", "mrr": "MRR"}.get(metric, metric)
+    return {
+        "ndcg_at_10": "nDCG@10",
+        "recall_at_20": "Recall@20",
+        "mrr": "MRR",
+        "click_gauc": "GAUC of clicks",
+    }.get(metric, metric)

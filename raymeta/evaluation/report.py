@@ -2,7 +2,8 @@
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,7 @@ def write_report(result: Summary, scores: Sequence[FoldScores], folder: Path) ->
     Raises:
         DataError: the folder is there and is not a report's.
     """
-    require_report_folder(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
-        partial = Path(name)
+    with replacing(folder) as partial:
         pool(scores).to_parquet(partial / "per_user.parquet", index=False)
         draw_curve(result, partial / "curve.png")
         gains = None
@@ -47,6 +45,20 @@ def write_report(result: Summary, scores: Sequence[FoldScores], folder: Path) ->
         (partial / "report.html").write_text(page, encoding="utf-8")
         text = json.dumps(result, indent=1, ensure_ascii=False)
         (partial / RESULTS).write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """A folder to write a report's files into, which replace those of an earlier one at the end.
+
+    Raises:
+        DataError: `folder` is there and is not a report's.
+    """
+    require_report_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as name:
+        partial = Path(name)
+        yield partial
         for name in (RESULTS, "gains.png"):
             (folder / name).unlink(missing_ok=True)
         made = sorted(partial.iterdir(), key=lambda file: file.name == RESULTS)
@@ -102,7 +114,11 @@ def _coverage_rows(result: Summary) -> list[tuple[str, list[str]]]:
 
 def _table(rows: Sequence[tuple[str, Sequence[str]]], result: Summary) -> str:
     unit = result["protocol"]["unit"]
-    head = [unit, *[str(size) for size in result["support_sizes"]]]
+    return markdown_table([unit, *[str(size) for size in result["support_sizes"]]], rows)
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """A table in Markdown; the row of ours stands out."""
     lines = [_line(head), _line(["---", *["---:"] * (len(head) - 1)])]
     for label, cells in rows:
         lines.append(_line([f"**{label}**" if label == LABELS[OURS] else label, *cells]))
@@ -149,13 +165,18 @@ def _settings(settings: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _run(result: Summary) -> str:
+def run_lines(result: Summary) -> str:
+    """How a result was made: the command, time, memory, versions."""
     run = result["run"]
-    folds = [facts for facts in result["folds"] if "num_items" in facts]
     lines = ["## How it was run", "", f"    {run['command']}", ""]
     lines.append(f"- wall time {run['wall_s']:.0f} s, peak memory {run['peak_memory_mb']:,.0f} MB")
-    for name, value in run["versions"].items():
-        lines.append(f"- {name} {value}")
+    lines += [f"- {name} {value}" for name, value in run["versions"].items()]
+    return "\n".join(lines)
+
+
+def _run(result: Summary) -> str:
+    folds = [facts for facts in result["folds"] if "num_items" in facts]
+    lines = [run_lines(result)]
     if folds:
         items = [facts["num_items"] for facts in folds]
         span = f"{min(items):,}" if len(set(items)) == 1 else f"{min(items):,} to {max(items):,}"

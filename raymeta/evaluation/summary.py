@@ -34,6 +34,10 @@ LABELS = {
     "text_encoder": "text encoder",
     "text_popularity": "text + popularity",
     "text_knn": "text + popularity + bought + item-kNN",
+    "boosting": "gradient boosting",
+    "logistic_regression": "logistic regression",
+    "item_rate": "item rate",
+    "base_rate": "base rate",
     "chance": "chance",
     "ceiling": "ceiling",
 }

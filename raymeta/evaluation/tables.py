@@ -21,9 +21,13 @@ def quality_rows(result: Summary, metric: str) -> list[tuple[str, list[str]]]:
 
 
 def difference_rows(
-    result: Summary, sizes: Sequence[int], *, marks: tuple[str, str] = ("**", "**")
+    result: Summary,
+    sizes: Sequence[int],
+    *,
+    metric: str = "ndcg_at_10",
+    marks: tuple[str, str] = ("**", "**"),
 ) -> list[tuple[str, list[str]]]:
-    """(label of the other method, a cell for each of `sizes`): paired difference in nDCG@10.
+    """(label of the other method, a cell for each of `sizes`): paired difference in `metric`.
 
     Differences whose interval leaves out zero stand between the two `marks`.
     """
@@ -31,7 +35,7 @@ def difference_rows(
     for name, by_size in result["differences"].items():
         cells = []
         for size in sizes:
-            span = by_size[str(size)]["ndcg_at_10"]
+            span = by_size[str(size)][metric]
             text = signed_span(span)
             is_clear = span["low"] > 0 or span["high"] < 0
             cells.append(text.join(marks) if is_clear else text)

@@ -107,6 +107,22 @@ class ServedSmaller(Protocol):
 
 
 @runtime_checkable
+class Predicts(Protocol):
+    """A model that gives probabilities of what a user does with an item.
+
+    Attributes:
+        targets: what each of them is of.
+    """
+
+    @property
+    def targets(self) -> tuple[str, ...]: ...
+
+    def predict(self, params: Params, shared: Params, rows: Examples) -> Tensor:
+        """Probabilities `[C, targets]` for one task; `rows` has `item` and what a row of it has."""
+        ...
+
+
+@runtime_checkable
 class HasRows(Protocol):
     """A model whose support is rows that an encoder of the support set can read."""
 

@@ -7,7 +7,7 @@ for anybody is given, and says so. Leaves checking and keeping events to `writes
 """
 
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -124,26 +124,32 @@ class Answers:
         def query_of(recommender: Recommender) -> Query:
             nonlocal known
             known = recommender.artifact.catalogue.index_of
-            candidates = tuple(known[item_id] for item_id in given if item_id in known)
-            return Query(
-                Wish(n=len(candidates)),
-                candidates=candidates,
-                words=request.query,
-                explain=request.explain,
-            )
+            return _candidates_query(given, known, request, recommender)
 
         response = await self._respond(request, query_of, idempotency_key, started)
         unknown = [item_id for item_id in given if item_id not in known]
         return response.model_copy(update={"unknown_items": unknown})
 
     async def predict(self, request: PredictRequest) -> RecommendResponse:
-        """Probabilities of what a user will do; refused, since no head gives any yet."""
-        scenario = {"purchase_intent": "intent"}.get(request.targets[0], "ads")
-        _, recommender = self._models.tenant(request.tenant).variant(
-            request.variant, request.user_id, scenario=scenario
-        )
-        require_scenario(recommender, scenario)
-        raise AssertionError("an artifact with such a head has a route to it")
+        """Probabilities of what a user will do with the given items, the likeliest first."""
+        started = time.perf_counter()
+        at_most("items", len(request.items), self._limits.max_candidates)
+        asker = await self._found_or_anybody(request)
+        require_scenario(asker.recommender, _scenario_of(request))
+        require_targets(asker.recommender, request.targets)
+        known = asker.recommender.artifact.catalogue.index_of
+        given = list(dict.fromkeys(request.items))
+        query = _candidates_query(given, known, request, asker.recommender)
+        response = self._response(asker, await self._ranked(asker, query), started)
+        unknown = [item_id for item_id in given if item_id not in known]
+        items = [
+            item.model_copy(
+                update={"probabilities": {t: item.probabilities[t] for t in request.targets}}
+            )
+            for item in response.items
+            if item.probabilities is not None
+        ]
+        return response.model_copy(update={"unknown_items": unknown, "items": items})
 
     async def session(self, request: SessionRequest) -> RecommendResponse:
         """The best items for a visitor of whom these events are all that is known."""
@@ -211,7 +217,7 @@ class Answers:
         asker = _Asker(variant, recommender, record, record.version, key, appended=appended)
         return asker, await (ranking or self._ranked_by(asker, query_of))
 
-    async def _found_or_anybody(self, request: Asked) -> _Asker:
+    async def _found_or_anybody(self, request: Asked | PredictRequest) -> _Asker:
         """The user, or, while the store does not answer, nobody in particular."""
         try:
             return await self._found(request)
@@ -221,7 +227,7 @@ class Answers:
             )
             return _Asker(variant, recommender, recommender.prior, UserVersion(), store_failed=True)
 
-    async def _found(self, request: Asked) -> _Asker:
+    async def _found(self, request: Asked | PredictRequest) -> _Asker:
         """The user's state from memory, or its record."""
         tenant, user_id = request.tenant, request.user_id
         if not request.explain:
@@ -236,7 +242,9 @@ class Answers:
         key = _state_key(tenant, user_id, recommender, record.version)
         return _Asker(variant, recommender, record, record.version, key)
 
-    async def _current(self, request: Asked, version: UserVersion) -> tuple[str, Recommender]:
+    async def _current(
+        self, request: Asked | PredictRequest, version: UserVersion
+    ) -> tuple[str, Recommender]:
         """Who answers, with the catalogue that the store has."""
         models = self._models.tenant(request.tenant)
         if models.catalogue_version < version.catalogue:
@@ -291,8 +299,42 @@ class Answers:
         await self._store.log_ranking(request.tenant, request.user_id, ranking)
 
 
-def _scenario_of(request: Asked) -> str:
+def require_targets(recommender: Recommender, targets: Sequence[str]) -> None:
+    """Refuses targets that a model gives no probabilities of.
+
+    Raises:
+        NotServedError: naming the first.
+    """
+    if missing := [target for target in targets if target not in recommender.targets]:
+        raise NotServedError(
+            f"The model {recommender.model_version} gives no probability of {missing[0]!r}; it "
+            f"has {', '.join(recommender.targets) or 'none'}.",
+            remedy="Ask for those, or serve a model that was trained for it.",
+        )
+
+
+def _candidates_query(
+    given: Sequence[str],
+    known: Mapping[str, int],
+    request: RankRequest | PredictRequest,
+    recommender: Recommender,
+) -> Query:
+    """All given items that the model knows, in a slot where it gives probabilities."""
+    candidates = tuple(known[item_id] for item_id in given if item_id in known)
+    slot = (request.slot or 0) if recommender.targets else None
+    return Query(
+        Wish(n=len(candidates)),
+        candidates=candidates,
+        words=getattr(request, "query", None),
+        explain=request.explain,
+        slot=slot,
+    )
+
+
+def _scenario_of(request: Asked | PredictRequest) -> str:
     """What an answer is for; a `query` makes it `search`."""
+    if isinstance(request, PredictRequest):
+        return "intent" if "purchase_intent" in request.targets else "ads"
     if isinstance(request, RankRequest):
         return "search" if request.query is not None else request.scenario
     return "recommend"

@@ -71,6 +71,7 @@ def scored_item(item: RankedItem) -> ScoredItem:
         id=item.item_id,
         score=item.score,
         prior_score=item.prior_score,
+        probabilities=None if item.probabilities is None else dict(item.probabilities),
         propensity=item.propensity,
         pinned=True if item.pinned else None,
         reasons=None

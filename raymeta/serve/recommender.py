@@ -9,7 +9,7 @@ Shapes: T users in a batch, I items of the model, C candidates.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -52,6 +52,7 @@ class RankedItem:
     propensity: float | None = None
     pinned: bool = False
     reasons: tuple[Effect, ...] | None = None
+    probabilities: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ class Query:
         candidates: rank these items only, whatever the user has seen; None for all.
         words: what was searched for; the candidates are then ordered by the model for searches.
         explain: measure what moved each item; the user must be given as a record.
+        slot: the number of the place that shows the candidates, 0 for the usual one, where the
+            model gives probabilities: it orders by the first of them then. None: by its scores.
     """
 
     wish: Wish
@@ -85,6 +88,7 @@ class Query:
     candidates: tuple[int, ...] | None = None
     words: str | None = None
     explain: bool = False
+    slot: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,11 @@ class Recommender:
     @property
     def model_version(self) -> str:
         return self.artifact.model_version
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What the model gives probabilities of."""
+        return tuple(getattr(self.artifact.algorithm, "targets", ()))
 
     @property
     def catalogue_version(self) -> int:
@@ -252,7 +261,10 @@ class Recommender:
 
     def _rank_one(self, user: AdaptedUser, scores_I: Tensor, work: _Work) -> Ranking:
         query = work.query
-        prior_I = self._prior_I
+        prior_I, probabilities = self._prior_I, self._probabilities(user, query)
+        if probabilities is not None:
+            scores_I = scores_I.clone()
+            scores_I[list(query.candidates or ())] = torch.logit(probabilities[:, 0], eps=1e-6)
         if query.words is not None and self.artifact.matcher is not None:
             scores_I, prior_I = self._searched(user, query), self._searched(self.prior, query)
             if not bool(torch.isfinite(scores_I[list(query.candidates or ())]).all()):
@@ -268,13 +280,25 @@ class Recommender:
         reasons: list[tuple[Effect, ...]] | list[None] = [None] * len(slots)
         if query.explain:
             reasons = self._effects(work.user, indices, query.words)
-        return Ranking(
-            user,
-            [
-                self._ranked(slot, *values)
-                for slot, *values in zip(slots, scores, priors, reasons, strict=True)
-            ],
-        )
+        ranked = [
+            self._ranked(slot, *values)
+            for slot, *values in zip(slots, scores, priors, reasons, strict=True)
+        ]
+        if probabilities is not None:
+            named = dict(zip(query.candidates or (), probabilities.tolist(), strict=True))
+            ranked = [
+                replace(item, probabilities=dict(zip(self.targets, named[index], strict=True)))
+                for item, index in zip(ranked, indices, strict=True)
+            ]
+        return Ranking(user, ranked)
+
+    def _probabilities(self, user: AdaptedUser, query: Query) -> Tensor | None:
+        """Of each target for each candidate, `[C, targets]`; None where none are asked for."""
+        if query.slot is None or not query.candidates:
+            return None
+        item = torch.tensor([query.candidates])
+        rows = {"item": item, "value": torch.full(item.shape, float(query.slot))}
+        return self._learner.predict(user.state, rows)[0]
 
     def _searched(self, user: AdaptedUser, query: Query) -> Tensor:
         """Scores of a search's candidates, `[I]`; `-inf` at every other item."""

@@ -19,6 +19,7 @@ def test_how_many_there_are() -> None:
         "experiments/complete_journey_large.yaml",
         "experiments/complete_journey_search.yaml",
         "experiments/complete_journey_sequence.yaml",
+        "experiments/kuairand_ads.yaml",
         "experiments/movielens.yaml",
         "experiments/online_retail.yaml",
         "experiments/online_retail_search.yaml",

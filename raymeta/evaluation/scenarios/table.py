@@ -7,11 +7,12 @@ from raymeta.data.episodes import Unit
 from raymeta.data.task_split import TaskSplit
 from raymeta.errors import ConfigError
 from raymeta.evaluation.fold import EvaluationSettings
+from raymeta.evaluation.scenarios.ads import ADS
 from raymeta.evaluation.scenarios.base import Scenario, ScenarioKind
 from raymeta.evaluation.scenarios.recommend import RECOMMEND
 from raymeta.evaluation.scenarios.search import SEARCH
 
-SCENARIOS: dict[str, ScenarioKind] = {"recommend": RECOMMEND, "search": SEARCH}
+SCENARIOS: dict[str, ScenarioKind] = {"recommend": RECOMMEND, "search": SEARCH, "ads": ADS}
 
 
 def open_scenario(experiment: ExperimentConfig, split: TaskSplit) -> Scenario:

@@ -149,6 +149,10 @@ class RankRequest(_Answered):
     query: Text | None = None
     """What was searched for."""
 
+    slot: Annotated[int, Field(ge=1, lt=10_000)] | None = None
+    """With `ads`: the number of the place that is to be filled, as the `value` of impressions has
+    it. Not given: the usual one."""
+
     events: list[Event] = Field(default_factory=list)
     """What the user did since; made durable before the answer, which reflects it."""
 
@@ -166,6 +170,9 @@ class PredictRequest(_Answered):
 
     targets: Annotated[list[Literal["click", "conversion", "purchase_intent"]], Field(min_length=1)]
     """What is to be predicted."""
+
+    slot: Annotated[int, Field(ge=1, lt=10_000)] | None = None
+    """The number of the place that shows the items; not given: the usual one."""
 
 
 class Reason(Message):
@@ -193,6 +200,10 @@ class ScoredItem(Message):
 
     prior_score: float
     """Its score for a user of whom nothing is known."""
+
+    probabilities: dict[str, float] | None = None
+    """Of models that are trained for it: the probability of each target if the item is shown, a
+    `conversion` being a click and a conversion after it."""
 
     propensity: float | None = None
     """With `exploration`: the probability of this item at this place, given those above it; their

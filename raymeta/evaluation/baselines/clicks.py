@@ -1,0 +1,227 @@
+"""Baselines of clicks and conversions that know what ours knows, the user's own support included.
+
+A user's support comes to them as columns: how many impressions, the user's rate so far, the rate
+above what the items have anyway, and the same among impressions that share a feature with the
+candidate, each smoothed. Item rates in training leave the row itself out.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from raymeta.data.episodes import labelled_impressions
+from raymeta.data.events import support_from_events
+from raymeta.data.features import EncodedFeatures
+from raymeta.data.task_split import TaskSplit
+from raymeta.evaluation.labelled import TARGETS, CutUsers, cut_users, log_losses
+
+Floats = NDArray[np.float64]
+BASELINES = ("base_rate", "item_rate", "logistic_regression", "boosting")
+GRIDS: dict[str, tuple[float, ...]] = {
+    "item_rate": (1.0, 3.0, 10.0, 30.0),
+    "logistic_regression": (0.003, 0.01, 0.03, 0.1),
+    "boosting": (7, 15, 31, 63),
+}
+"""Four settings each, by validation log loss: impressions of smoothing, inverse penalty, leaves."""
+
+SMOOTHING = 5.0
+"""Impressions at the base rate that a user's and an item's rate in the columns start with."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """What a baseline reads of later impressions: `labels` and, of items, rates; all `[N, ...]`."""
+
+    labels: Floats
+    counts: Floats
+    numbers: Floats
+    codes: NDArray[np.int64]
+    one_hot: sparse.csr_array
+
+
+class ClickColumns:
+    """Makes columns from cut users.
+
+    Args:
+        split: catalogue, features, and the training users that items are counted on.
+    """
+
+    def __init__(self, split: TaskSplit) -> None:
+        self._split = split
+        shown = labelled_impressions(split.train, split.view)
+        num_items = len(split.catalogue)
+        self._counts = np.stack(
+            [
+                np.bincount(shown.item, weights=w, minlength=num_items)
+                for w in (None, shown.click, shown.conversion)
+            ],
+            axis=1,
+        )
+        self.base = self._counts[:, 1:].sum(0) / self._counts[:, 0].sum()
+        self._num_slots = int(shown.value.max()) + 1
+        self._features = split.catalogue.features
+        self._field = np.array(split.catalogue.vocab.field_of_slot)
+
+    def of(self, cuts: Sequence[CutUsers], *, counted: bool) -> Columns:
+        """The columns of all later impressions; `counted` of users whom the items count."""
+        made = [self._of_cut(cut, counted=counted) for cut in cuts]
+        return Columns(*(_stacked([getattr(m, name) for m in made]) for name in vars(made[0])))
+
+    def _of_cut(self, cut: CutUsers, *, counted: bool) -> Columns:
+        lengths = [len(query) for query in cut.queries]
+        item = np.concatenate([query.item for query in cut.queries])
+        slot = np.concatenate([query.value for query in cut.queries]).astype(np.int64)
+        slot = np.where(slot < self._num_slots, slot, 0)
+        labels = cut.rows()[list(TARGETS)].to_numpy(np.float64)
+        counts = self._counts[item] - counted * np.column_stack([np.ones(len(item)), labels])
+        support = support_from_events(cut.supports, self._split.view)
+        own = [self._own(cut, support, row) for row in range(len(cut))]
+        numbers = np.column_stack([np.concatenate(own), self.rates(counts, SMOOTHING)])
+        parts = [_one_hot(slot, self._num_slots)]
+        codes = [slot[:, None], self._features.index[item]]
+        parts.append(self._features.take(item).matrix(self._split.catalogue.vocab.num_rows))
+        if self._split.user_vocab is not None:
+            user = _user_features(cut).take(np.repeat(np.arange(len(cut)), lengths))
+            codes.append(user.index)
+            parts.append(user.matrix(self._split.user_vocab.num_rows))
+        return Columns(
+            labels, counts, numbers, np.column_stack(codes), sparse.hstack(parts).tocsr()
+        )
+
+    def rates(self, counts: Floats, smoothing: float) -> Floats:
+        """Click and conversion rates of impressions, smoothed towards the base rates, `[N, 2]`."""
+        tries = np.maximum(counts[:, :1], 0.0) + smoothing
+        return (np.maximum(counts[:, 1:], 0.0) + smoothing * self.base) / tries
+
+    def _own(self, cut: CutUsers, support: dict[str, Any], row: int) -> Floats:
+        """Columns from one user's support for each later impression, `[Q, ...]`."""
+        query, mask = cut.queries[row], support["mask"][row].numpy()
+        known = support["item"][row].numpy()[mask]
+        labels = np.stack([support[t][row].numpy()[mask] for t in TARGETS], 1).astype(np.float64)
+        above = labels - self.rates(self._counts[known], SMOOTHING)
+        same_slot = query.value[:, None] == support["value"][row].numpy()[mask]
+        masks = [
+            np.ones((len(query), len(known)), bool),
+            same_slot,
+            *self._shared(query.item, known),
+        ]
+        columns = [np.full((len(query), 1), float(len(known)))]
+        for alike in masks:
+            number = alike.sum(1, keepdims=True)
+            columns.append(number)
+            columns.append((alike @ above) / (number + SMOOTHING))
+        rate = (labels.sum(0) + SMOOTHING * self.base) / (len(known) + SMOOTHING)
+        columns.append(np.tile(rate, (len(query), 1)))
+        return np.column_stack(columns)
+
+    def _shared(self, item: NDArray[np.int64], known: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
+        """For each field, whether two items have a known value of it in common, `[Q, S]` each."""
+        found = []
+        for field, first in enumerate(self._split.catalogue.vocab.first_row):
+            slots = np.flatnonzero(self._field == field)
+            one, other = self._features.index[item][:, slots], self._features.index[known][:, slots]
+            used = (one > first)[:, None, :, None]
+            found.append(((one[:, None, :, None] == other[None, :, None, :]) & used).any((2, 3)))
+        return found
+
+
+def tuned_baselines(
+    split: TaskSplit,
+    sizes: Sequence[int],
+    names: Sequence[str],
+    *,
+    note: Callable[[str], None],
+) -> tuple[dict[str, Callable[[CutUsers], Floats]], dict[str, Any]]:
+    """Each baseline as a function of cut users to (pCTR, pCTCVR) `[N, 2]`, and how it was tuned."""
+    columns = ClickColumns(split)
+    train = columns.of(cut_users(split.train, sizes, split.view), counted=True)
+    validation = columns.of(cut_users(split.validation, sizes, split.view), counted=False)
+    methods: dict[str, Callable[[CutUsers], Floats]] = {}
+    facts: dict[str, Any] = {}
+    for name in names:
+        note(f"Tuning {name}")
+        best: tuple[float, float, Callable[[Columns], Floats]] | None = None
+        for setting in GRIDS.get(name, (0.0,)):
+            fitted = _fit(name, setting, train, columns)
+            loss = float(log_losses(validation.labels, fitted(validation)).sum(1).mean())
+            if best is None or loss < best[0]:
+                best = loss, setting, fitted
+        assert best is not None
+        loss, setting, chosen = best
+        methods[name] = _from_cut(chosen, columns)
+        facts[name] = {
+            "setting": setting,
+            "validation_log_loss": loss,
+            "num_configurations": len(GRIDS.get(name, (0.0,))),
+        }
+    return methods, facts
+
+
+def _from_cut(
+    fitted: Callable[[Columns], Floats], columns: ClickColumns
+) -> Callable[[CutUsers], Floats]:
+    return lambda cut: fitted(columns.of([cut], counted=False))
+
+
+def _fit(
+    name: str, setting: float, train: Columns, columns: ClickColumns
+) -> Callable[[Columns], Floats]:
+    if name == "base_rate":
+        return lambda rows: np.tile(columns.base, (len(rows.labels), 1))
+    if name == "item_rate":
+        return lambda rows: columns.rates(rows.counts, setting)
+    fit = _fit_logistic if name == "logistic_regression" else _fit_boosting
+    models = [fit(setting, train, train.labels[:, target]) for target in range(len(TARGETS))]
+    return lambda rows: np.stack([model(rows) for model in models], 1)
+
+
+def _fit_logistic(setting: float, train: Columns, label: Floats) -> Callable[[Columns], Floats]:
+    from sklearn.linear_model import LogisticRegression
+
+    mean, std = train.numbers.mean(0), train.numbers.std(0) + 1e-9
+
+    def inputs(rows: Columns) -> sparse.csr_array:
+        return sparse.hstack([(rows.numbers - mean) / std, rows.one_hot]).tocsr()
+
+    model = LogisticRegression(C=setting, max_iter=300, tol=1e-3).fit(inputs(train), label)
+    return lambda rows: np.asarray(model.predict_proba(inputs(rows))[:, 1])
+
+
+def _fit_boosting(setting: float, train: Columns, label: Floats) -> Callable[[Columns], Floats]:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    def inputs(rows: Columns) -> Floats:
+        return np.column_stack([rows.numbers, rows.codes])
+
+    model = HistGradientBoostingClassifier(
+        max_leaf_nodes=int(setting),
+        learning_rate=0.06,
+        max_iter=150,
+        min_samples_leaf=100,
+        l2_regularization=1.0,
+        early_stopping=False,
+        random_state=0,
+    ).fit(inputs(train), label)
+    return lambda rows: np.asarray(model.predict_proba(inputs(rows))[:, 1])
+
+
+def _user_features(cut: CutUsers) -> EncodedFeatures:
+    rows = [support.features for support in cut.supports]
+    known = [row for row in rows if row is not None]
+    assert len(known) == len(rows), "data.user_features gives every user a row"
+    return EncodedFeatures(
+        np.stack([row.index for row in known]), np.stack([row.weight for row in known]), {}
+    )
+
+
+def _one_hot(code: NDArray[np.int64], width: int) -> sparse.csr_array:
+    rows = np.arange(len(code))
+    return sparse.csr_array((np.ones(len(code)), (rows, code)), shape=(len(code), width))
+
+
+def _stacked(parts: Sequence[Any]) -> Any:
+    return sparse.vstack(parts).tocsr() if sparse.issparse(parts[0]) else np.concatenate(parts)

@@ -1,0 +1,75 @@
+"""A small feed in the files of KuaiRand, whose users differ in how much, and what, they click."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raymeta.config.experiment import (
+    AnilConfig,
+    CtrConfig,
+    DataConfig,
+    ExperimentConfig,
+    FeedbackConfig,
+    TrainingConfig,
+)
+from raymeta.config.scenario import AdsConfig
+from raymeta.data.prepare import prepare
+from raymeta.data.sources.kuairand import KuaiRand
+
+NUM_USERS, NUM_VIDEOS, NUM_SHOWN = 80, 12, 14
+
+FEED = ExperimentConfig(
+    name="feed",
+    scenario=AdsConfig(),
+    data=DataConfig(
+        unit="impressions",
+        positive_events=("impression",),
+        support_events=("impression", "click", "long_view"),
+        feedback=FeedbackConfig(conversion="long_view"),
+        min_item_users=1,
+        min_units=2,
+        user_features=True,
+        support_sizes=(0, 3, 6),
+    ),
+    model=CtrConfig(embedding_dim=4, hidden_dim=4),
+    algorithm=AnilConfig(inner_lr=0.5, num_inner_steps=2),
+    training=TrainingConfig(tasks_per_batch=16, max_outer_steps=6, validate_every=3),
+)
+
+
+def write_feed(folder: Path) -> Path:
+    """Writes the tables, prepares them into `folder/data`, and returns that."""
+    generator = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    user = np.repeat(np.arange(NUM_USERS), NUM_SHOWN)
+    video = generator.integers(0, NUM_VIDEOS, len(user))
+    likes = generator.uniform(0.1, 0.9, NUM_USERS)[user]
+    click = generator.uniform(size=len(user)) < np.where(video % 2 == user % 2, likes, 0.1)
+    long_view = click & (generator.uniform(size=len(user)) < 0.7)
+    impressions = {
+        "user_id": user,
+        "video_id": video,
+        "time_ms": 1_650_000_000_000 + generator.integers(0, 10**8, len(user)),
+        "is_click": click.astype(np.int8),
+        "long_view": long_view.astype(np.int8),
+        "tab": generator.integers(0, 2, len(user)),
+    }
+    pq.write_table(pa.table(impressions), folder / "impressions.parquet")
+    names = ("user_active_degree", "is_live_streamer", "is_video_author")
+    ranges = [f"{kind}_user_num_range" for kind in ("follow", "fans", "friend")]
+    columns = [*names, *ranges, "register_days_range", *(f"onehot_feat{n}" for n in range(18))]
+    users = {name: generator.integers(0, 3, NUM_USERS) for name in columns}
+    pq.write_table(pa.table({"user_id": np.arange(NUM_USERS), **users}), folder / "users.parquet")
+    videos = {
+        "video_id": np.arange(NUM_VIDEOS),
+        "author_id": np.arange(NUM_VIDEOS) // 4,
+        "video_type": ["NORMAL", "AD"] * (NUM_VIDEOS // 2),
+        "upload_type": ["a"] * NUM_VIDEOS,
+        "music_type": np.ones(NUM_VIDEOS),
+        "video_duration": np.linspace(5e3, 9e4, NUM_VIDEOS),
+        "tag": ["1,2" if n % 2 else "3" for n in range(NUM_VIDEOS)],
+    }
+    pq.write_table(pa.table(videos), folder / "videos.parquet")
+    return prepare(KuaiRand(folder), folder / "data").path
