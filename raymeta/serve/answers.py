@@ -140,7 +140,8 @@ class Answers:
         known = asker.recommender.artifact.catalogue.index_of
         given = list(dict.fromkeys(request.items))
         query = _candidates_query(given, known, request, asker.recommender)
-        response = self._response(asker, await self._ranked(asker, query), started)
+        ranking = await self._ranked(asker, query)
+        response = self._response(request.tenant, asker, ranking, started)
         unknown = [item_id for item_id in given if item_id not in known]
         items = [
             item.model_copy(

@@ -171,5 +171,12 @@ class MeasuredLearner:
         self._meter.observe(metrics.SCORE_SECONDS, time.perf_counter() - started)
         return scores
 
+    def predict(self, state: TaskState, rows: Examples) -> Tensor:
+        started = time.perf_counter()
+        with tracing.span("predict"):
+            probabilities = self._learner.predict(state, rows)
+        self._meter.observe(metrics.SCORE_SECONDS, time.perf_counter() - started)
+        return probabilities
+
     def warm_up(self, support: Examples) -> None:
         self._learner.warm_up(support)
