@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from raymeta.data.features import FeatureRow
-from raymeta.data.impressions import FeedbackTypes, join_feedback
+from raymeta.data.impressions import FeedbackTypes, Labelled, join_feedback
 from raymeta.errors import DataError
 from raymeta.types import Examples
 
@@ -231,6 +231,19 @@ def pad_items(
 def reaches(value: NDArray[np.float32], min_value: float | None) -> NDArray[np.bool_]:
     """Which events count by their value: those without one (NaN) do."""
     return np.ones(len(value), np.bool_) if min_value is None else ~(value < min_value)
+
+
+def pad_labelled(queries: Sequence[Labelled], *, width: int) -> Examples:
+    """`item`, `value`, `click`, `conversion` and `mask`, each `[T, width]`."""
+    lengths = np.array([len(query) for query in queries], np.int64)
+    mask = np.arange(width) < lengths[:, None]
+    padded: Examples = {"mask": torch.from_numpy(mask)}
+    dtypes = {"item": np.int64, "value": np.float32, "click": np.float32, "conversion": np.float32}
+    for name, dtype in dtypes.items():
+        rows = np.zeros(mask.shape, dtype)
+        rows[mask] = np.concatenate([getattr(query, name) for query in queries])
+        padded[name] = torch.from_numpy(rows)
+    return padded
 
 
 def distinct_items(history: History, event_types: Sequence[int]) -> NDArray[np.int64]:

@@ -7,15 +7,11 @@ does not depend on the order in which events arrived; what came before its impre
 none.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-
-from raymeta.types import Examples
 
 
 class FeedbackTypes(NamedTuple):
@@ -86,16 +82,3 @@ class Labelled:
 
     def __len__(self) -> int:
         return len(self.item)
-
-
-def pad_labelled(queries: Sequence[Labelled], *, width: int) -> Examples:
-    """`item`, `value`, `click`, `conversion` and `mask`, each `[T, width]`."""
-    lengths = np.array([len(query) for query in queries], np.int64)
-    mask = np.arange(width) < lengths[:, None]
-    padded: Examples = {"mask": torch.from_numpy(mask)}
-    dtypes = {"item": np.int64, "value": np.float32, "click": np.float32, "conversion": np.float32}
-    for name, dtype in dtypes.items():
-        rows = np.zeros(mask.shape, dtype)
-        rows[mask] = np.concatenate([getattr(query, name) for query in queries])
-        padded[name] = torch.from_numpy(rows)
-    return padded

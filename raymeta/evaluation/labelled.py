@@ -13,8 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raymeta.data.episodes import cut_impressions
-from raymeta.data.events import History, SupportView, padded_width, support_from_events
-from raymeta.data.impressions import Labelled, pad_labelled
+from raymeta.data.events import (
+    History,
+    SupportView,
+    pad_labelled,
+    padded_width,
+    support_from_events,
+)
+from raymeta.data.impressions import Labelled
 from raymeta.data.task_dataset import UserTasks
 from raymeta.types import Examples, Params, TaskState
 

@@ -154,13 +154,16 @@ class Recommender:
         if self.artifact.matcher is not None:
             self.artifact.matcher.match("warm up")
         view, num_items = self.artifact.view, len(self.artifact.catalogue)
+        if not view.event_types:
+            return
+        row_type = view.feedback.impression if view.feedback else view.event_types[0]
         for size in (1 << exponent for exponent in range(view.max_events.bit_length())):
-            if not view.event_types or size > num_items:
+            if size > num_items:
                 return
             numbers = np.arange(size)
             history = History(
                 item=numbers,
-                event_type=np.full(size, view.event_types[0]),
+                event_type=np.full(size, row_type),
                 timestamp_ms=numbers,
                 value=np.full(size, np.nan, np.float32),
                 visit=np.full(size, -1),

@@ -7,8 +7,7 @@ import pandas as pd
 
 from raymeta.config.experiment import ExperimentConfig
 from raymeta.data.episodes import cut_impressions
-from raymeta.data.events import History, padded_width, support_from_events
-from raymeta.data.impressions import pad_labelled
+from raymeta.data.events import History, pad_labelled, padded_width, support_from_events
 from raymeta.data.task_dataset import UserTasks
 from raymeta.data.task_split import TaskSplit
 from raymeta.errors import DataError

@@ -87,7 +87,7 @@ def test_served_probabilities_are_those_that_were_scored(call, data, artifact, s
     expected = predicted(artifact.algorithm, artifact.meta_params, alone, split.view)
     user_id = str(split.test.user_ids[cut.user_rows[row]])
     features = users_features(data, user_id)
-    path = f"/v1/users/{user_id}/features"
+    path = f"/v1/users/{user_id}"
     assert call("PUT", path, json={"features": features}).is_success
     events = events_of(artifact, cut.supports[row])
     for number in range(0, len(events), 5):
