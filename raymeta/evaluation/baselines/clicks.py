@@ -5,6 +5,7 @@ above what the items have anyway, and the same among impressions that share a fe
 candidate, each smoothed. Item rates in training leave the row itself out.
 """
 
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from raymeta.data.episodes import labelled_impressions
 from raymeta.data.events import support_from_events
 from raymeta.data.features import EncodedFeatures
 from raymeta.data.task_split import TaskSplit
+from raymeta.errors import ConfigError
 from raymeta.evaluation.labelled import TARGETS, CutUsers, cut_users, log_losses
 
 Floats = NDArray[np.float64]
@@ -174,6 +176,11 @@ def _fit(
         return lambda rows: np.tile(columns.base, (len(rows.labels), 1))
     if name == "item_rate":
         return lambda rows: columns.rates(rows.counts, setting)
+    if importlib.util.find_spec("sklearn") is None:
+        raise ConfigError(
+            f"The baseline {name} is scikit-learn's, which is not installed.",
+            remedy="pip install 'raymeta[ads]', or name others with --baselines.",
+        )
     fit = _fit_logistic if name == "logistic_regression" else _fit_boosting
     models = [fit(setting, train, train.labels[:, target]) for target in range(len(TARGETS))]
     return lambda rows: np.stack([model(rows) for model in models], 1)
