@@ -89,7 +89,11 @@ function typeOf(schema = {}) {
 
 function linkTo(name) {
   const link = el("a", { href: `#schema-${name}`, textContent: name });
-  link.onclick = () => { byId(`schema-${name}`).open = true; };
+  link.onclick = () => { // before the browser goes there: what a search hid could not be gone to
+    const item = byId(`schema-${name}`);
+    item.hidden = byId("schemas-section").hidden = false;
+    item.open = true;
+  };
   return link;
 }
 
