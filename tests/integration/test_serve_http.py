@@ -368,6 +368,7 @@ def test_a_swap_keeps_the_processes_and_the_users(served: Served, tmp_path: Path
     )
     models = local.deploy(changed, served.cluster, host="127.0.0.1", port=served.port)
     local.wait_until_ready(served.cluster, host="127.0.0.1", port=served.port, models=models)
+    served.wait_until_settled()  # a reload of HAProxy closes connections that were kept
     assert served.recommend("stays")["state_version"] == version
     assert served.replica_pids() == before
 
