@@ -400,7 +400,7 @@ def test_replicas_killed_right_after_the_answer_lose_nothing(served: Served) -> 
                 break
         except (AssertionError, httpx.HTTPError):
             time.sleep(0.5)
-    assert answer["state_version"] == added["state_version"] == 1
+    assert answer["state_version"] == added["state_version"] == 1, answer
     assert answer["n_support"] == 1
     assert served.add("killed", item, event_id="once")["duplicates"] == 1
 
