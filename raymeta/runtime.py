@@ -302,13 +302,22 @@ _REPLICA_PORT_RANGES = range(20_000, 32_000, _REPLICA_PORTS)
 
 
 def _first_replica_port() -> int:
-    """Of a range that no other service of this machine began to use."""
+    """Of a range in which nobody on this machine uses a port: a service's first replicas may be
+    gone, and the later ones stand further on."""
     number = os.getpid() % len(_REPLICA_PORT_RANGES)
     for first in (*_REPLICA_PORT_RANGES[number:], *_REPLICA_PORT_RANGES[:number]):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("", first))
+        if all(_is_free(port) for port in range(first, first + _REPLICA_PORTS)):
             return first
     return _REPLICA_PORT_RANGES[number]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 def _haproxy_folder() -> Path:
@@ -331,7 +340,7 @@ def _haproxy_settings() -> dict[str, str]:
     settings["RAY_SERVE_HAPROXY_METRICS_PORT"] = str(free_port())
     first = _first_replica_port()
     settings["RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT"] = str(first)
-    settings["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"] = str(first + _REPLICA_PORTS)
+    settings["RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT"] = str(first + _REPLICA_PORTS - 1)
     return {name: value for name, value in settings.items() if name not in os.environ}
 
 

@@ -1,16 +1,17 @@
-"""Every event store keeps the same promises; a new one is one row of `STORES`."""
+"""Every event store keeps the same promises; a new one is one row of `STORES`.
+
+What ends (ids, keys, users) is in `test_event_store_ends`.
+"""
 
 import asyncio
 import contextlib
 import random
 import threading
-from collections.abc import Coroutine, Iterator, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
-from raymeta.errors import ConfigError, ConflictError, StoreError
+from raymeta.errors import ConflictError, StoreError
 from raymeta.serve.user_events.base import (
     DAY_MS,
     MAX_RANKINGS,
@@ -19,67 +20,12 @@ from raymeta.serve.user_events.base import (
     IdempotencyKey,
     ItemChange,
     LoggedRanking,
-    Retention,
-    StoredEvent,
     UserRecord,
     UserVersion,
 )
 from raymeta.serve.user_events.memory import MemoryEventStore
-from raymeta.serve.user_events.sqlite import open_sqlite
 from tests.helpers.clocks import Clock
-from tests.helpers.servers import Servers
-
-RETENTION = Retention(
-    events=5, user_ttl_ms=100 * DAY_MS, event_id_ttl_ms=30 * DAY_MS, idempotency_ttl_ms=DAY_MS
-)
-STORES = ("memory", "sqlite", "redis", pytest.param("postgres", marks=pytest.mark.slow))
-ResultT = TypeVar("ResultT")
-
-
-def run(work: Coroutine[Any, Any, ResultT]) -> ResultT:
-    return asyncio.run(work)
-
-
-def event(event_id: str, item_id: str | None = "a", at: int = 0, **values: Any) -> StoredEvent:
-    return StoredEvent(
-        event_id, item_id, values.pop("event_type", "purchase"), timestamp_ms=at, **values
-    )
-
-
-def append(
-    store: EventStore,
-    tenant: str,
-    user_id: str,
-    events: Sequence[StoredEvent],
-    *,
-    received_ms: int = 10**12,
-    key: IdempotencyKey | None = None,
-) -> AppendResult:
-    return run(store.append(tenant, user_id, events, received_ms=received_ms, key=key))
-
-
-def open_store(kind: str, path: Path, clock: Clock, servers: Servers) -> EventStore:
-    if kind == "memory":
-        return MemoryEventStore(retention=RETENTION, now_ms=clock)
-    if kind == "sqlite":
-        return open_sqlite(path / "events.sqlite", retention=RETENTION, now_ms=clock)
-    if kind == "redis":
-        return servers.redis().open(path.name, retention=RETENTION, now_ms=clock)
-    return servers.postgres().open(path.name, retention=RETENTION, now_ms=clock)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock(10**12)
-
-
-@pytest.fixture(params=STORES)
-def store(
-    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock, servers: Servers
-) -> Iterator[EventStore]:
-    opened = open_store(request.param, tmp_path, clock, servers)
-    yield opened
-    opened.close()
+from tests.helpers.event_stores import append, event, run
 
 
 def test_an_unknown_user_is_empty_and_not_an_error(store: EventStore) -> None:
@@ -265,38 +211,6 @@ def test_text_of_any_script_and_odd_characters_survives(store: EventStore) -> No
     assert record.features == {"größe": "ä'\"", "list": []}
 
 
-# --- idempotency keys
-
-
-def key(name: str, body: str = "body") -> IdempotencyKey:
-    return IdempotencyKey(name, body.encode())
-
-
-def test_a_request_sent_again_with_its_key_gets_its_first_answer(store: EventStore) -> None:
-    first = append(store, "t", "u", [event("1"), event("2")], key=key("k"))
-    append(store, "t", "u", [event("3")])
-    again = append(store, "t", "u", [event("1"), event("2")], key=key("k"))
-    assert first == AppendResult(1, accepted=2, duplicates=0)
-    assert again == AppendResult(1, accepted=2, duplicates=0, replayed=True)
-    assert run(store.read("t", "u")).num_events == 3
-    assert append(store, "other", "u", [event("1")], key=key("k")).replayed is False
-
-
-def test_a_key_for_another_request_or_user_is_refused(store: EventStore) -> None:
-    append(store, "t", "u", [event("1")], key=key("k"))
-    for user, body in (("u", "another body"), ("v", "body")):
-        with pytest.raises(ConflictError, match="'k'"):
-            append(store, "t", user, [event("9")], key=key("k", body))
-    assert run(store.read("t", "u")).num_events == 1
-    assert run(store.read("t", "v")).num_events == 0
-
-
-def test_a_key_is_free_again_after_its_time(store: EventStore, clock: Clock) -> None:
-    append(store, "t", "u", [event("1")], key=key("k"))
-    clock.advance(RETENTION.idempotency_ttl_ms + 1)
-    assert append(store, "t", "u", [event("2")], key=key("k", "another body")).accepted == 1
-
-
 # --- features
 
 
@@ -329,108 +243,6 @@ def test_the_last_rankings_are_kept_without_a_new_version(store: EventStore) -> 
     run(log())
     assert run(store.rankings("t", "u")) == tuple(logged[2:])
     assert run(store.version("t", "u")).number == 1
-
-
-# --- erasure
-
-
-def test_an_erased_user_is_empty_and_the_version_goes_on(store: EventStore) -> None:
-    append(store, "t", "u", [event("1"), event("2")], key=key("k"))
-    run(store.put_features("t", "u", {"age": 1}, replace=True))
-    run(store.log_ranking("t", "u", LoggedRanking("r", 1, "m", ())))
-    erasure = run(store.erase("t", "u", at_ms=100))
-    record = run(store.read("t", "u"))
-    assert (erasure.generation, erasure.num_events) == (1, 2)
-    assert erasure.state_version == record.state_version == 3
-    assert (record.events, record.seen_items, record.num_events) == ((), frozenset(), 0)
-    assert (record.features, record.generation, record.is_known) == ({}, 1, False)
-    assert run(store.rankings("t", "u")) == ()
-    assert run(store.user_ids("t", after="", limit=9)) == []
-
-
-def test_no_event_of_before_an_erasure_comes_back(store: EventStore) -> None:
-    append(store, "t", "u", [event("1", "a", at=50)], received_ms=60)
-    run(store.erase("t", "u", at_ms=100))
-    again = append(store, "t", "u", [event("1", "a", at=50)], received_ms=200)
-    queued = append(store, "t", "u", [event("2", "b", at=99)], received_ms=200)
-    in_flight = append(store, "t", "u", [event("3", "c", at=150)], received_ms=100)
-    no_time = event("1", "a", at=50, timestamp_given=True)
-    assert (again.accepted, again.duplicates) == (0, 1)
-    assert (queued.accepted, queued.erased) == (0, 1)
-    assert (in_flight.accepted, in_flight.erased) == (0, 1)
-    assert append(store, "t", "u", [no_time], received_ms=300).duplicates == 1
-    assert run(store.read("t", "u")).num_events == 0
-
-
-def test_a_visitor_who_shops_on_starts_anew(store: EventStore) -> None:
-    append(store, "t", "u", [event("1", "a", at=50)])
-    run(store.erase("t", "u", at_ms=100))
-    new = append(store, "t", "u", [event("2", "b", at=101)], received_ms=101)
-    record = run(store.read("t", "u"))
-    assert new == AppendResult(3, accepted=1, duplicates=0)
-    assert (record.num_events, record.seen_items, record.generation) == (1, {"b"}, 1)
-    assert run(store.erase("t", "u", at_ms=200)).generation == 2
-
-
-def test_an_erasure_that_comes_late_does_not_take_what_came_after_it(store: EventStore) -> None:
-    append(store, "t", "u", [event("1", at=50)])
-    first = run(store.erase("t", "u", at_ms=100))
-    append(store, "t", "u", [event("2", at=150)], received_ms=150)
-    for late_ms in (90, 100):
-        again = run(store.erase("t", "u", at_ms=late_ms))
-        assert (again.generation, again.num_events) == (first.generation, 0)
-    assert [e.event_id for e in run(store.read("t", "u")).events] == ["2"]
-
-
-def test_an_unknown_user_can_be_erased_before_a_late_event_arrives(store: EventStore) -> None:
-    assert run(store.erase("t", "u", at_ms=100)).generation == 1
-    assert append(store, "t", "u", [event("1", at=90)], received_ms=150).erased == 1
-    assert run(store.read("t", "u")).is_known is False
-
-
-# --- expiry
-
-
-def test_a_user_is_forgotten_after_its_time_and_starts_another_epoch(
-    store: EventStore, clock: Clock
-) -> None:
-    append(store, "t", "u", [event("1", "a")])
-    before = run(store.version("t", "u"))
-    clock.advance(100 * DAY_MS)
-    assert run(store.read("t", "u")).num_events == 1
-    clock.advance(1)
-    assert run(store.read("t", "u")) == UserRecord()
-    assert run(store.version("t", "u")) == UserVersion(0, 0)
-    assert run(store.user_ids("t", after="", limit=9)) == []
-    assert append(store, "t", "u", [event("1", "b")]).accepted == 1
-    after = run(store.version("t", "u"))
-    assert (after.number, after.epoch_ms) == (1, clock.at_ms)
-    assert after != before
-    assert run(store.read("t", "u")).seen_items == {"b"}
-
-
-def test_sweeping_removes_what_has_expired_and_nothing_else(
-    store: EventStore, clock: Clock
-) -> None:
-    append(store, "t", "erased", [event("1")])
-    run(store.erase("t", "erased", at_ms=100))
-    append(store, "t", "stays", [event("1", "a")])
-    assert run(store.sweep()) == 0
-    clock.advance(31 * DAY_MS)
-    append(store, "t", "stays", [event("2", "b")])
-    assert run(store.sweep()) >= 2  # the tombstone, and the first event id of the other
-    assert append(store, "t", "erased", [event("1", at=1)]).accepted == 1
-    assert append(store, "t", "stays", [event("2", "b")]).duplicates == 1
-    assert append(store, "t", "stays", [event("1", "another")]).accepted == 1
-    assert run(store.read("t", "stays")).num_events == 3
-    clock.advance(101 * DAY_MS)
-    run(store.sweep())
-    assert run(store.user_ids("t", after="", limit=9)) == []
-
-
-def test_a_tombstone_that_falls_before_the_ids_it_guards_is_refused() -> None:
-    with pytest.raises(ConfigError, match="before event ids"):
-        Retention(events=1, user_ttl_ms=DAY_MS, event_id_ttl_ms=DAY_MS + 1)
 
 
 # --- listing and the catalogue

@@ -11,7 +11,7 @@ import pytest
 
 from raymeta.errors import StoreError
 from raymeta.observability import logs
-from raymeta.observability.metrics import METRICS, REQUEST_SECONDS, Meter, Metric, quantile
+from raymeta.observability.metrics import METRICS, REQUEST_SECONDS, Meter, Metric
 from raymeta.serve.service import Service
 from raymeta.serve.user_events.base import UserVersion
 from raymeta.serve.user_events.memory import MemoryEventStore
@@ -141,14 +141,6 @@ def test_a_metric_says_its_unit_and_what_it_is(metric: Metric) -> None:
     if metric.buckets and metric.buckets[0] < 1:
         assert metric.name.endswith("_seconds")
     assert len({m.name for m in METRICS}) == len(METRICS)
-
-
-def test_quantiles_are_linear_within_a_bucket() -> None:
-    metric = Metric("raymeta_x_seconds", "histogram", "X.", (), (1.0, 2.0, 4.0))
-    assert quantile(metric, (0, 0, 0, 0), 0.5) is None
-    assert quantile(metric, (4, 0, 0, 0), 0.5) == 0.5
-    assert quantile(metric, (2, 2, 4, 0), 0.75) == 3.0
-    assert quantile(metric, (0, 0, 0, 3), 0.99) == 4.0
 
 
 def test_a_meter_hands_each_record_to_its_sink() -> None:
