@@ -141,7 +141,7 @@ class Answers:
         given = list(dict.fromkeys(request.items))
         query = _candidates_query(given, known, request, asker.recommender)
         ranking = await self._ranked(asker, query)
-        response = self._response(request.tenant, asker, ranking, started)
+        response = self._response(request, asker, ranking, started)
         unknown = [item_id for item_id in given if item_id not in known]
         items = [
             item.model_copy(
@@ -166,7 +166,7 @@ class Answers:
         record = UserRecord(num_events=len(events), events=in_order, seen_items=seen)
         asker = _Asker(variant, recommender, record, UserVersion())
         ranking = await self._ranked(asker, recommend_query(request, recommender))
-        return self._response(request.tenant, asker, ranking, started)
+        return self._response(request, asker, ranking, started)
 
     # --- who asks
 
@@ -178,7 +178,7 @@ class Answers:
         else:
             asker = await self._found_or_anybody(request)
             ranking = await self._ranked(asker, query_of(asker.recommender))
-        return self._response(request.tenant, asker, ranking, started)
+        return self._response(request, asker, ranking, started)
 
     async def _after_append(
         self, request: Asked, query_of: QueryOf, idempotency_key: str | None
@@ -264,7 +264,11 @@ class Answers:
         return await asker.recommender.rank(asker.user, query)
 
     def _response(
-        self, tenant: str, asker: _Asker, ranking: Ranking, started: float
+        self,
+        request: Asked | PredictRequest | SessionRequest,
+        asker: _Asker,
+        ranking: Ranking,
+        started: float,
     ) -> RecommendResponse:
         recommender = asker.recommender
         if asker.key is not None:
@@ -277,9 +281,9 @@ class Answers:
         elif ranking.user.num_support == 0:
             fallback = "prior"
         why = fallback if ranking.user.adapted else "adaptation"
-        self._meter.add(metrics.ANSWERS, tenant, asker.variant, why or "none")
+        self._meter.add(metrics.ANSWERS, request.tenant, asker.variant, why or "none")
         return RecommendResponse(
-            recommendation_id=new_list_id(asker.variant),
+            recommendation_id=new_list_id(asker.variant, _scenario_of(request)),
             items=[scored_item(item) for item in ranking.items],
             model_version=recommender.model_version,
             catalogue_version=recommender.catalogue_version,
@@ -332,7 +336,7 @@ def _candidates_query(
     )
 
 
-def _scenario_of(request: Asked | PredictRequest) -> str:
+def _scenario_of(request: Asked | PredictRequest | SessionRequest) -> str:
     """What an answer is for; a `query` makes it `search`."""
     if isinstance(request, PredictRequest):
         return "intent" if "purchase_intent" in request.targets else "ads"

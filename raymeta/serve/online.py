@@ -4,12 +4,15 @@ Nothing is counted while answering. What users were shown and did is in their ev
 the lists that they follow from, and a list's id names its variant (`traffic`).
 """
 
+import datetime
+from collections import Counter, defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from raymeta.errors import DataError
-from raymeta.evaluation.online.attribution import Act, Outcome, Tally, Windows
+from raymeta.evaluation.online.attribution import DAY_MS, Act, Outcome, Tally, Windows
 from raymeta.evaluation.online.interleaving import Preference, team_draft
 from raymeta.evaluation.online.statistics import (
     RATIO_ALARM,
@@ -21,9 +24,11 @@ from raymeta.serve.answers import Answers
 from raymeta.serve.models import Models, TenantModels
 from raymeta.serve.schemas.online import (
     Change,
+    DayTraffic,
     ExperimentsResponse,
     Interleaving,
     OnlineMetricsResponse,
+    OutcomeMetrics,
     Proportion,
     SampleRatio,
     VariantMetrics,
@@ -33,6 +38,8 @@ from raymeta.serve.schemas.recommend import RecommendRequest, RecommendResponse
 from raymeta.serve.traffic import new_interleaved_id, origin_of
 from raymeta.serve.user_events.base import EventStore, UserRecord
 
+DAYS = 30
+"""How far back traffic is told of."""
 _USERS_A_PAGE = 500
 
 
@@ -80,26 +87,31 @@ class Online:
         """Clicks and conversions by variant; reads every user of the tenant."""
         models = self._models.tenant(tenant)
         tally = Tally(origin_of, windows, self._now_ms())
+        days: dict[datetime.date, Counter[str]] = defaultdict(Counter)
         after = ""
         while user_ids := await self._store.user_ids(tenant, after=after, limit=_USERS_A_PAGE):
             for user_id in user_ids:
-                tally.add(_acts(await self._store.read(tenant, user_id)))
+                record = await self._store.read(tenant, user_id)
+                tally.add(_acts(record))
+                for event in record.events:
+                    if 0 <= tally.now_ms - event.timestamp_ms < DAYS * DAY_MS:
+                        days[_day(event.timestamp_ms)][event.event_type] += 1
             after = user_ids[-1]
-        default = tally.outcomes.get(models.default_variant, Outcome())
         return OnlineMetricsResponse(
             tenant=tenant,
             as_of_ms=tally.now_ms,
             click_window_s=windows.click_ms / 1000.0,
             conversion_window_s=windows.conversion_ms / 1000.0,
             variants={
-                name: _metrics(outcome, None if name == models.default_variant else default)
-                for name, outcome in sorted(tally.outcomes.items())
+                name: _variant(name, tally, default=models.default_variant)
+                for name in sorted(tally.outcomes)
             },
             sample_ratio=_sample_ratio(models, tally.outcomes),
             interleavings=[
                 _interleaving(variants, preference)
                 for variants, preference in sorted(tally.preferences.items())
             ],
+            days=[DayTraffic(day=day, events=counts) for day, counts in sorted(days.items())],
         )
 
     async def interleaved(
@@ -151,8 +163,26 @@ def _acts(record: UserRecord) -> list[Act]:
     ]
 
 
-def _metrics(outcome: Outcome, default: Outcome | None) -> VariantMetrics:
-    """Of one variant, and less the default where it is another."""
+def _day(timestamp_ms: int) -> datetime.date:
+    return datetime.datetime.fromtimestamp(timestamp_ms / 1000.0, datetime.UTC).date()
+
+
+def _variant(name: str, tally: Tally, *, default: str) -> VariantMetrics:
+    """Of one variant, in all and by scenario."""
+    scenarios = {}
+    for (variant, scenario), outcome in sorted(tally.by_scenario.items()):
+        if variant == name:
+            other = tally.by_scenario.get((default, scenario), Outcome())
+            scenarios[scenario] = OutcomeMetrics(
+                **_metrics(outcome, None if name == default else other)
+            )
+    of_default = tally.outcomes.get(default, Outcome())
+    in_all = _metrics(tally.outcomes[name], None if name == default else of_default)
+    return VariantMetrics(**in_all, scenarios=scenarios)
+
+
+def _metrics(outcome: Outcome, default: Outcome | None) -> dict[str, Any]:
+    """The fields of an `OutcomeMetrics`; the changes where the default is another."""
     clicked, converted = outcome.users_clicked_rate(), outcome.users_converted_rate()
     changes = {}
     if default is not None:
@@ -160,7 +190,7 @@ def _metrics(outcome: Outcome, default: Outcome | None) -> VariantMetrics:
             "users_clicked_change": _change(clicked, default.users_clicked_rate()),
             "users_converted_change": _change(converted, default.users_converted_rate()),
         }
-    return VariantMetrics(
+    return dict(
         users=outcome.users,
         impressions=outcome.impressions,
         clicks=outcome.clicks,

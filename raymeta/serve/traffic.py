@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from raymeta.evaluation.online.attribution import Origin
 from raymeta.seeding import hash_fraction
 
+RECOMMEND = "recommend"
 _UUID_DIGITS = 32
 _HEXADECIMAL = re.compile("[1-9a-f][0-9a-f]{0,255}")
 
@@ -34,9 +35,11 @@ def assign(user_id: str, shares: Mapping[str, float], *, default: str, salt: str
     return default
 
 
-def new_list_id(variant: str) -> str:
-    """An answer's id: unique, and says which variant answered, so that no log is needed for it."""
-    return f"{uuid.uuid4().hex}.{variant}"
+def new_list_id(variant: str, scenario: str = RECOMMEND) -> str:
+    """An answer's id: unique, and says which variant answered and what for, so that no log is
+    needed for it. A scenario is written where it is not to recommend."""
+    what_for = "" if scenario == RECOMMEND else f":{scenario}"
+    return f"{uuid.uuid4().hex}.{variant}{what_for}"
 
 
 def new_interleaved_id(variants: tuple[str, str], from_first: Sequence[bool]) -> str:
@@ -53,9 +56,10 @@ def origin_of(list_id: str) -> Origin | None:
     digits, _, made_by = list_id.partition(".")
     if len(digits) != _UUID_DIGITS or not made_by:
         return None
+    made_by, _, scenario = made_by.partition(":")
     match made_by.split("+"):
-        case [variant]:
-            return Origin((variant,))
+        case [variant] if variant:
+            return Origin((variant,), scenario=scenario or RECOMMEND)
         case [first, second, picks] if _HEXADECIMAL.fullmatch(picks):
             places = f"{int(picks, 16):b}"[1:]
             return Origin((first, second), tuple(place == "1" for place in places))

@@ -1,4 +1,5 @@
-"""What followed from the lists that users were shown: clicks and conversions by variant.
+"""What followed from the lists that users were shown: clicks and conversions by variant, and by
+what the lists were for.
 
 An item counts as shown when an impression of it is reported under its list's id. A click is a later
 act on it that names the list. A conversion is a later purchase of it by the same user that names
@@ -12,14 +13,17 @@ that the impression reports.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from raymeta.evaluation.online.interleaving import Preference
 from raymeta.evaluation.online.statistics import Rate, rate
 
 IMPRESSION, PURCHASE = "impression", "purchase"
 DAY_MS = 86_400_000
+
+GroupT = TypeVar("GroupT")
 
 _Key = tuple[str, str]
 """An impression: a list's id and an item's."""
@@ -51,10 +55,12 @@ class Origin:
     Attributes:
         variants: one, or the two of an interleaved list.
         from_first: of an interleaved list, for each place, whether the first of them picked it.
+        scenario: what the list was for.
     """
 
     variants: tuple[str, ...]
     from_first: tuple[bool, ...] = ()
+    scenario: str = "recommend"
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ class Tally:
 
     Attributes:
         outcomes: by variant; lists of one variant only.
+        by_scenario: the same by (variant, scenario); a user may be in several of a variant's.
         preferences: by the two variants of interleaved lists.
     """
 
@@ -122,30 +129,53 @@ class Tally:
     windows: Windows
     now_ms: int
     outcomes: dict[str, Outcome] = field(default_factory=dict)
+    by_scenario: dict[tuple[str, str], Outcome] = field(default_factory=dict)
     preferences: dict[tuple[str, ...], Preference] = field(default_factory=dict)
 
     def add(self, acts: Sequence[Act]) -> None:
         """One user's acts, in any order."""
         shown = _impressions(acts)
-        by_variants: dict[tuple[str, ...], list[Act]] = defaultdict(list)
+        by_variant: dict[str, list[Act]] = defaultdict(list)
+        by_scenario: dict[tuple[str, str], list[Act]] = defaultdict(list)
+        interleaved: dict[tuple[str, ...], list[Act]] = defaultdict(list)
         for act in shown.values():
-            if (origin := self.origin_of(_key(act)[0])) is not None:
-                by_variants[origin.variants].append(act)
-        if not by_variants:
+            match self.origin_of(_key(act)[0]):
+                case None:
+                    continue
+                case Origin(variants=(variant,), scenario=scenario):
+                    by_variant[variant].append(act)
+                    by_scenario[variant, scenario].append(act)
+                case Origin(variants=variants):
+                    interleaved[variants].append(act)
+        if not by_variant and not interleaved:
             return
         clicked = self._clicked(shown, acts)
         bought = self._bought(shown, acts)
-        wait_ms = max(self.windows.click_ms, self.windows.conversion_ms)
-        for variants, of_variants in by_variants.items():
-            over = {_key(a) for a in of_variants if a.timestamp_ms + wait_ms <= self.now_ms}
-            if len(variants) == 1:
-                counted = self.outcomes.get(variants[0], Outcome())
-                still_open = len(of_variants) - len(over)
-                self.outcomes[variants[0]] = _more(counted, over, clicked, bought, still_open)
-            elif over:
+        self._count(self.outcomes, by_variant, clicked, bought)
+        self._count(self.by_scenario, by_scenario, clicked, bought)
+        for variants, of_variants in interleaved.items():
+            if over := self._over(of_variants):
                 before = self.preferences.get(variants, Preference())
                 credits = self._credits([shown[key] for key in over & clicked])
                 self.preferences[variants] = before.with_user(*credits)
+
+    def _count(
+        self,
+        outcomes: dict[GroupT, Outcome],
+        shown: Mapping[GroupT, Sequence[Act]],
+        clicked: set[_Key],
+        bought: set[_Key],
+    ) -> None:
+        """One more user in each group that it was shown something of."""
+        for group, of_group in shown.items():
+            over = self._over(of_group)
+            counted = outcomes.get(group, Outcome())
+            outcomes[group] = _more(counted, over, clicked, bought, len(of_group) - len(over))
+
+    def _over(self, shown: Iterable[Act]) -> set[_Key]:
+        """The impressions whose windows are over."""
+        wait_ms = max(self.windows.click_ms, self.windows.conversion_ms)
+        return {_key(act) for act in shown if act.timestamp_ms + wait_ms <= self.now_ms}
 
     def _credits(self, clicks: Iterable[Act]) -> tuple[int, int]:
         """Clicked impressions of interleaved lists, by who picked them."""

@@ -1,5 +1,7 @@
 """How live variants do, and how users are dealt to them."""
 
+import datetime
+
 from raymeta.serve.schemas.base import Message
 
 
@@ -58,8 +60,8 @@ class Change(Message):
     """Whether the interval leaves out zero."""
 
 
-class VariantMetrics(Message):
-    """What followed from the lists of one variant. Impressions are of an item in a list."""
+class OutcomeMetrics(Message):
+    """What followed from lists. Impressions are of an item in a list."""
 
     users: int
     """Who were shown something whose windows are over."""
@@ -94,6 +96,23 @@ class VariantMetrics(Message):
 
     users_converted_change: Change | None = None
     """Less the default variant's."""
+
+
+class VariantMetrics(OutcomeMetrics):
+    """What followed from the lists of one variant."""
+
+    scenarios: dict[str, OutcomeMetrics]
+    """The same by what the lists were for; a change is to the default variant's lists for it."""
+
+
+class DayTraffic(Message):
+    """What users did and were shown on one day."""
+
+    day: datetime.date
+    """In UTC, by when it happened."""
+
+    events: dict[str, int]
+    """By event type."""
 
 
 class SampleRatio(Message):
@@ -154,3 +173,6 @@ class OnlineMetricsResponse(Message):
 
     interleavings: list[Interleaving]
     """By pair of variants."""
+
+    days: list[DayTraffic]
+    """Retained events of the last 30 days, oldest first; days without any are left out."""

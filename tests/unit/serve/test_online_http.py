@@ -122,6 +122,36 @@ def test_clicks_and_purchases_are_those_of_the_list_and_its_variant(
     assert metrics(call, conversion_hours=0.5)["variants"]["forwards"]["conversions"] == 0
 
 
+def test_what_lists_were_for_is_counted_apart_and_in_all(call: Call, clock: Clock) -> None:
+    for variant, clicks in (("forwards", 2), ("backwards", 1)):
+        user = f"of-{variant}"
+        listed = recommend(call, user, variant=variant)
+        ranked = call(
+            "POST",
+            "/v1/rank",
+            json={"user_id": user, "items": ["item1", "item2"], "variant": variant},
+        ).json()
+        # as the list of a search has it; the small artifact has no head for one
+        searched = {**ranked, "recommendation_id": f"{ranked['recommendation_id']}:search"}
+        tell(call, user, *shown(listed), *shown(searched))
+        for item in searched["items"][:clicks]:
+            tell(call, user, act(searched, item["id"], "view", NOW_MS + 1))
+    clock.advance(8 * 24 * HOUR_MS)
+    found = metrics(call)
+    for variant, clicks in (("forwards", 2), ("backwards", 1)):
+        of_variant = found["variants"][variant]
+        for scenario, impressions, clicked in (("recommend", 4, 0), ("search", 2, clicks)):
+            of_scenario = of_variant["scenarios"][scenario]
+            assert (of_scenario["users"], of_scenario["impressions"]) == (1, impressions)
+            assert of_scenario["click_rate"]["value"] == clicked / impressions
+        assert (of_variant["users"], of_variant["impressions"], of_variant["clicks"]) == (
+            *(1, 6, clicks),
+        )
+    backwards = found["variants"]["backwards"]["scenarios"]
+    assert backwards["search"]["users_clicked_change"]["value"] == 0.0
+    assert found["days"] == [{"day": "2023-11-14", "events": {"impression": 12, "view": 3}}]
+
+
 def test_a_split_that_is_broken_raises_the_alarm(call: Call, clock: Clock) -> None:
     for n in range(20):
         answer = recommend(call, f"u{n}", variant="forwards")

@@ -43,13 +43,24 @@ NAMES = st.from_regex(r"\A[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 @given(NAMES, NAMES, st.lists(st.booleans(), max_size=100))
 def test_an_id_says_who_made_the_list(one: str, other: str, picks: list[bool]) -> None:
     assert origin_of(new_list_id(one)) == Origin((one,))
+    assert origin_of(new_list_id(one, "search")) == Origin((one,), scenario="search")
     made = new_interleaved_id((one, other), picks)
     assert origin_of(made) == Origin((one, other), tuple(picks))
     assert len(made) <= 256  # what an event may name
 
 
 @pytest.mark.parametrize(
-    "list_id", ["", "mine", "a.b", "0" * 32, "0" * 32 + ".", "0" * 32 + ".a+b", "0" * 32 + ".a+b+g"]
+    "list_id",
+    [
+        "",
+        "mine",
+        "a.b",
+        "0" * 32,
+        "0" * 32 + ".",
+        "0" * 32 + ".:search",
+        "0" * 32 + ".a+b",
+        "0" * 32 + ".a+b+g",
+    ],
 )
 def test_an_id_of_somebody_else_is_nobodys(list_id: str) -> None:
     assert origin_of(list_id) is None
