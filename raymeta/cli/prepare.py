@@ -19,6 +19,7 @@ class SourceName(StrEnum):
     """Where a log comes from."""
 
     COMPLETE_JOURNEY = "complete-journey"
+    COUPON_CAMPAIGNS = "complete-journey-campaigns"
     ONLINE_RETAIL = "online-retail"
     MOVIELENS = "movielens"
     KUAIRAND = "kuairand"
@@ -26,10 +27,18 @@ class SourceName(StrEnum):
     SYNTHETIC = "synthetic"
 
 
+class TaskRole(StrEnum):
+    """What a task is."""
+
+    USERS = "users"
+    ITEMS = "items"
+
+
 # The options that only some sources read; another source with one of them is a mistake to report.
 _OWN_OPTIONS = {
     "--path": (
         SourceName.COMPLETE_JOURNEY,
+        SourceName.COUPON_CAMPAIGNS,
         SourceName.ONLINE_RETAIL,
         SourceName.MOVIELENS,
         SourceName.KUAIRAND,
@@ -72,6 +81,10 @@ def prepare(
         int | None, typer.Option(min=1, help="synthetic: visits of 13 events (20 a shopper).")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="synthetic: what it is made from (0).")] = None,
+    tasks: Annotated[
+        TaskRole,
+        typer.Option(help="What is new and adapted to: `items` exchanges the roles of the two."),
+    ] = TaskRole.USERS,
     visit_gap_minutes: Annotated[
         float,
         typer.Option(min=0, help="A longer pause starts a visit, where the log names none."),
@@ -94,6 +107,8 @@ def prepare(
     Example: raymeta prepare files --events events.csv --schema schema.yaml --out data
 
     Example: raymeta prepare complete-journey --out runs/complete-journey/data
+
+    Example: raymeta prepare kuairand --path FOLDER --tasks items --out runs/kuairand-items/data
     """
     given = {
         "--path": path,
@@ -118,7 +133,7 @@ def prepare(
     console.print(f"Preparing {source.value} into {out} ...")
     with _runner(address, on_ray=on_ray) as runner, _progress() as report:
         prepared = run(
-            _source(source, given),
+            _with_tasks(_source(source, given), tasks),
             out,
             overwrite=overwrite,
             visit_gap_minutes=visit_gap_minutes,
@@ -158,6 +173,10 @@ def _source(name: SourceName, given: dict[str, Any]) -> Any:
         from raymeta.data.sources.complete_journey import CompleteJourney
 
         return CompleteJourney(given["--path"])
+    if name is SourceName.COUPON_CAMPAIGNS:
+        from raymeta.data.sources.coupon_campaigns import CouponCampaigns
+
+        return CouponCampaigns(given["--path"])
     if name is SourceName.SYNTHETIC:
         from raymeta.data.sources.synthetic import SyntheticShop
         from raymeta.data.synthetic_shop import Shop
@@ -190,6 +209,14 @@ def _source(name: SourceName, given: dict[str, Any]) -> Any:
     from raymeta.data.sources.online_retail import OnlineRetail
 
     return OnlineRetail(given["--path"])
+
+
+def _with_tasks(source: Any, tasks: TaskRole) -> Any:
+    if tasks is TaskRole.USERS:
+        return source
+    from raymeta.data.sources.swapped import Swapped
+
+    return Swapped(source)
 
 
 def _refuse_foreign_options(source: SourceName, given: dict[str, Any]) -> None:
@@ -272,6 +299,7 @@ def _many(number: int, noun: str) -> str:
 
 _EXPERIMENTS = {
     "complete-journey": "tune_configs/experiments/complete_journey.yaml",
+    "complete-journey-campaigns": "tune_configs/experiments/complete_journey_campaigns.yaml",
     "online-retail": "tune_configs/experiments/online_retail.yaml",
     "kuairand": "tune_configs/experiments/kuairand_ads.yaml",
     "synthetic": "tune_configs/experiments/synthetic_shop.yaml",

@@ -24,6 +24,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "boosting": {"color": "#1f8a70", "linewidth": 1.6, "marker": "v"},
     "logistic_regression": {"color": "#3b6fb6", "linewidth": 1.6, "marker": "^"},
     "item_rate": {"color": "#7d5ba6", "linewidth": 1.6, "marker": "D"},
+    "own_rate": {"color": "#4a90a4", "linewidth": 1.6, "linestyle": "--", "marker": "P"},
     "base_rate": {"color": "#8a8f98", "linewidth": 1.6, "linestyle": ":", "marker": "s"},
 }
 _LABEL_GAP = 0.045

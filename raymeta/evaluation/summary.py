@@ -37,6 +37,7 @@ LABELS = {
     "boosting": "gradient boosting",
     "logistic_regression": "logistic regression",
     "item_rate": "item rate",
+    "own_rate": "own rate so far",
     "base_rate": "base rate",
     "chance": "chance",
     "ceiling": "ceiling",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,9 +16,11 @@ from raymeta.data.prepare import prepare
 from raymeta.data.schema import load_feature_schema
 from raymeta.data.sources.base import Source
 from raymeta.data.sources.complete_journey import CompleteJourney
+from raymeta.data.sources.coupon_campaigns import CouponCampaigns
 from raymeta.data.sources.files import Files
 from raymeta.data.sources.movielens import MovieLens
 from raymeta.data.sources.online_retail import OnlineRetail
+from raymeta.data.sources.swapped import Swapped
 from raymeta.data.sources.synthetic import SyntheticShop
 from raymeta.data.synthetic_shop import Shop
 from raymeta.data.task_dataset import TaskDataset
@@ -36,6 +39,7 @@ def write_complete_journey(folder: Path) -> Source:
             "product_id": [5, 6, 5],
             "quantity": [1, 0, 2],
             "sales_value": [0.5, 0.0, 1.5],
+            "coupon_disc": [0.1, 0.0, 0.0],
             "transaction_timestamp": pd.to_datetime(["2017-01-01 11:53:26"] * 3),
         },
         "products": {
@@ -57,14 +61,33 @@ def write_complete_journey(folder: Path) -> Source:
             "household_comp": ["2 Adults No Kids"],
             "kids_count": ["0"],
         },
-        "coupons": {"coupon_upc": [1], "product_id": [5], "campaign_id": [26]},
-        "coupon_redemptions": {"household_id": [900], "coupon_upc": [1], "campaign_id": [26]},
-        "campaigns": {"campaign_id": [26], "household_id": [900]},
-        "campaign_descriptions": {"campaign_id": [26], "campaign_type": ["Type A"]},
+        "coupons": {"coupon_upc": [1, 2, 2], "product_id": [5, 5, 6], "campaign_id": [26, 26, 26]},
+        "coupon_redemptions": {
+            "household_id": [900, 900, 900],
+            "coupon_upc": [2, 1, 1],
+            "campaign_id": [26, 26, 26],
+            "redemption_date": pd.to_datetime(["2017-02-03", "2017-02-02", "2017-02-04"]),
+        },
+        "campaigns": {"campaign_id": [26, 27, 26], "household_id": [900, 900, 1228]},
+        "campaign_descriptions": {
+            "campaign_id": [26, 27],
+            "campaign_type": ["Type A", "Type B"],
+            "start_date": pd.to_datetime(["2017-02-01", "2017-01-01"]),
+            "end_date": pd.to_datetime(["2017-03-20", "2017-01-31"]),
+        },
     }
     for name, columns in tables.items():
         pq.write_table(pa.table(columns), folder / f"{name}.parquet")
     return CompleteJourney(folder)
+
+
+def write_coupon_campaigns(folder: Path) -> Source:
+    write_complete_journey(folder)
+    return CouponCampaigns(folder)
+
+
+def write_swapped_campaigns(folder: Path) -> Source:
+    return Swapped(write_coupon_campaigns(folder))
 
 
 def write_retail(folder: Path) -> Source:
@@ -138,6 +161,8 @@ def make_synthetic(folder: Path) -> Source:
 
 SOURCES: dict[str, Callable[[Path], Source]] = {
     "complete-journey": write_complete_journey,
+    "complete-journey-campaigns": write_coupon_campaigns,
+    "campaigns-as-tasks": write_swapped_campaigns,
     "online-retail": write_retail,
     "movielens-100k": write_movielens_100k,
     "movielens-1m": write_movielens_1m,
@@ -204,6 +229,48 @@ def test_complete_journey_names_items_and_says_where_it_comes_from(tmp_path: Pat
     (tmp_path / "products.parquet").unlink()
     with pytest.raises(DataError, match=r"holds no products\.parquet"):
         CompleteJourney(tmp_path).open()
+
+
+def test_campaigns_are_seen_when_they_start_and_clicked_by_the_first_coupon(tmp_path: Path) -> None:
+    prepare(write_coupon_campaigns(tmp_path), tmp_path / "data")
+    events = [
+        (e["user_id"], e["item_id"], e["event_type"], str(e["timestamp"])[:10])
+        for e in events_of(tmp_path / "data")
+    ]
+    assert sorted(events) == [
+        ("1228", "26", "impression", "2017-02-01"),
+        ("900", "26", "click", "2017-02-02"),
+        ("900", "26", "impression", "2017-02-01"),
+        ("900", "26", "purchase", "2017-02-03"),  # the second coupon; a third says no more
+        ("900", "27", "impression", "2017-01-01"),
+    ]
+    items = pq.read_table(tmp_path / "data" / "items.parquet").to_pylist()
+    assert [item["length"] for item in items] == ["long", "short"]
+    assert items[0]["departments"] == ["GROCERY", "PASTRY"]
+    users = {u["user_id"]: u for u in pq.read_table(tmp_path / "data/users.parquet").to_pylist()}
+    assert users["900"]["age"] == "65+"
+    assert users["900"]["visits_with_coupon"] is None, "its first campaign was before its visit"
+    assert users["1228"]["visits_with_coupon"] == "none"
+
+
+def test_roles_exchanged_give_the_same_events_and_features(tmp_path: Path) -> None:
+    source = write_coupon_campaigns(tmp_path)
+    prepare(source, tmp_path / "data")
+    prepare(Swapped(source), tmp_path / "swapped")
+
+    def rows(folder: str, user: str, item: str) -> list[tuple[object, ...]]:
+        names = (user, item, "event_type", "timestamp")
+        return sorted(tuple(e[n] for n in names) for e in events_of(tmp_path / folder))
+
+    assert rows("data", "user_id", "item_id") == rows("swapped", "item_id", "user_id")
+    for table, other in (("items", "users"), ("users", "items")):
+        first = pq.read_table(tmp_path / "data" / f"{table}.parquet")
+        second = pq.read_table(tmp_path / "swapped" / f"{other}.parquet")
+        kept = set(first.column_names) & set(second.column_names)
+        ids = second[f"{other[:-1]}_id"].to_pylist()
+        same = first.filter(pc.is_in(first[f"{table[:-1]}_id"], pa.array(ids)))
+        assert len(kept) >= 4
+        assert same.select(sorted(kept)).to_pylist() == second.select(sorted(kept)).to_pylist()
 
 
 def test_online_retail_sets_apart_what_is_no_purchase(tmp_path: Path) -> None:

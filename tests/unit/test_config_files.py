@@ -15,11 +15,13 @@ def test_how_many_there_are() -> None:
     names = [str(path.relative_to(ROOT / "tune_configs")) for path in FILES]
     assert names == [
         "experiments/complete_journey.yaml",
+        "experiments/complete_journey_campaigns.yaml",
         "experiments/complete_journey_features.yaml",
         "experiments/complete_journey_large.yaml",
         "experiments/complete_journey_search.yaml",
         "experiments/complete_journey_sequence.yaml",
         "experiments/kuairand_ads.yaml",
+        "experiments/kuairand_new_items.yaml",
         "experiments/movielens.yaml",
         "experiments/online_retail.yaml",
         "experiments/online_retail_search.yaml",

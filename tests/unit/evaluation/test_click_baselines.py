@@ -1,0 +1,37 @@
+"""Baselines of clicks: what the support says, by hand."""
+
+import numpy as np
+import pytest
+
+from raymeta.data.task_split import TaskSplit, load_task_split
+from raymeta.evaluation.baselines.clicks import GRIDS, ClickColumns, tuned_baselines
+from raymeta.evaluation.labelled import cut_users
+from tests.helpers.feeds import FEED, write_feed
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> TaskSplit:
+    return load_task_split(write_feed(tmp_path_factory.mktemp("feed")), FEED.data)
+
+
+def test_the_own_rate_is_that_of_the_support_smoothed_to_the_base(split: TaskSplit) -> None:
+    methods, facts = tuned_baselines(split, [0, 6], ("own_rate",), note=lambda _: None)
+    smoothing = facts["own_rate"]["setting"]
+    assert smoothing in GRIDS["own_rate"]
+    base = ClickColumns(split).base
+    nothing, six = cut_users(split.test, [0, 6], split.view)
+    assert methods["own_rate"](nothing) == pytest.approx(np.tile(base, (len(nothing.rows()), 1)))
+    types = split.view.feedback
+    assert types is not None
+    clicks = [int((h.event_type == types.click).sum()) for h in six.supports]
+    expected = (np.array(clicks) + smoothing * base[0]) / (6 + smoothing)
+    lengths = [len(query) for query in six.queries]
+    assert methods["own_rate"](six)[:, 0] == pytest.approx(np.repeat(expected, lengths))
+
+
+def test_the_support_is_read_from_the_user_and_not_from_the_padding(split: TaskSplit) -> None:
+    columns = ClickColumns(split)
+    cuts = cut_users(split.test, [3, 6], split.view)
+    found = columns.of(cuts, counted=False).own[:, 0]
+    lengths = [len(query) for cut in cuts for query in cut.queries]
+    assert found.tolist() == np.repeat([3] * len(cuts[0]) + [6] * len(cuts[1]), lengths).tolist()
