@@ -289,13 +289,12 @@ def _fit_encoder(
 ) -> ItemEncoder | None:
     """From the catalogue's features to the model's tables; None where there is nothing to fit."""
     catalogue = split.catalogue
-    if not catalogue.vocab.fields or len(catalogue) < MIN_ITEMS:
+    tables = algorithm.tables()
+    encoded = encoded_tables(experiment, tables)
+    if not catalogue.vocab.fields or (encoded and len(catalogue) < MIN_ITEMS):
         return None
     features = _encodable(experiment, catalogue.vocab, catalogue.items)
-    tables = algorithm.tables()
-    return ItemEncoder.fit(
-        features, encoded_tables(experiment, tables), weights=item_weights(experiment, tables)
-    )
+    return ItemEncoder.fit(features, encoded, weights=item_weights(experiment, tables))
 
 
 def _encodable(

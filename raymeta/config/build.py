@@ -172,7 +172,7 @@ def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
     if experiment.model.name == "preference_mlp":
         return {"item_baseline": tables["item_baseline"]}
     if experiment.model.name == "ctr":
-        return {"item_counts": torch.zeros_like(tables["item_counts"])}  # a new item has none
+        return {}  # the model itself expects rates of features; a new item has no counts
     vectors = tables["item_vectors"] * start_of(tables).column_spectrum.sqrt()
     encoded = {"item_vectors": vectors, "item_prior": tables["item_prior"]}
     if ITEM_VECTORS in tables:
@@ -208,6 +208,8 @@ def extend_tables(
     if experiment.model.name in ("preference_mlp", "ctr"):
         index, weight = _tensors(features)
         rows = {**rows, "item_index": index, "item_weight": weight}
+        if experiment.model.name == "ctr":
+            rows["item_counts"] = tables["item_counts"].new_zeros(len(index), 3)
     else:
         scale = start_of(tables).column_spectrum.sqrt()
         rows = {**rows, "item_vectors": rows["item_vectors"] / scale}

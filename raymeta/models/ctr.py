@@ -10,9 +10,12 @@ Neural Factorization Machines, SIGIR 2017, eq. 3; beside a deep part as in DeepF
 Clicks and conversions are learned over all impressions by the decomposition of Ma et al. (Entire
 Space Multi-Task Model, SIGIR 2018, eq. 1 and 5). Differs from it:
 
-- the prior of an item is kept beside what is learned: its own click rate so far, smoothed towards
-  that of all by a learned number of impressions, and left out of an item's own row in training;
-- heads, their biases and a vector that is added to s_u are a user's own.
+- the prior of an item is kept beside what is learned: its own click rate so far, smoothed by a
+  learned number of impressions towards the rate that its features make expected, which is what an
+  item begins with that nobody has seen; its own row is left out in training;
+- heads, their biases and a vector that is added to s_u are a user's own. Where the biases and the
+  deep part begin is read off the support: how many rows, and how far above what the items have
+  anyway (a learned start, as in an amortised one); the inner steps go on from there.
 
 A user's rows are summed as if there were more of no loss (`support_loss`), so that one impression
 moves a user less than twenty do.
@@ -32,6 +35,9 @@ from raymeta.types import Examples, Params
 
 ROWS_OF_UNIT_LOSS = 8.0
 """A query's loss is summed over its impressions, in units of so many."""
+
+NUM_KNOWN = 8
+"""What is known of a support so far, beside its rows."""
 
 _HEAD = frozenset({"head", "head_bias"})
 
@@ -94,14 +100,18 @@ class Ctr:
             "first_user": layer(parts[0], sum(parts)),
             "first_item": layer(parts[1], sum(parts)),
             "first_slot": layer(parts[2], sum(parts)),
+            "first_known": torch.zeros(NUM_KNOWN, hidden),
             "first_bias": torch.zeros(hidden),
             "user_sum": torch.zeros(width),
             "head": torch.zeros(2, 2 * width + hidden),
+            "head_known": torch.zeros(NUM_KNOWN, 2),
             "head_bias": torch.zeros(2),
             "context": torch.zeros(width),
             "log_prior_impressions": torch.full((2,), 3.0),
+            "prior_generated": torch.zeros(self._embed_item.output_width, 2),
             "prior_scale": torch.ones(2),
             "log_prior_rows": torch.tensor(1.0),
+            "log_rate_rows": torch.full((2,), 1.5),
         }
 
     def tables(self) -> Params:
@@ -114,24 +124,53 @@ class Ctr:
         }
 
     def shared(self, params: Params) -> Params:
-        """The items' sums `[I, E]` and their part of the deep layer `[I, H]`."""
-        items = self._embed_item(params["item_embedding"], self._items.index, self._items.weight)
+        """The items' sums `[I, E]`, their part of the deep layer `[I, H]`, and the rates that an
+        item of such features is expected to have, as logits `[I, 2]`."""
+        items = self._embedded(params, slice(None))
         return {
             "sums": self._sum_of_fields(items),
             "deep": items @ params["first_item"],
+            "expected": self._expected(params, items),
         }
 
     def given(self, params: Params, support: Examples) -> Params:
-        """The user's sum `[E]` and part of the deep layer `[H]`; all of the user a score needs."""
+        """Where the user begins: features make `user_sum` `[E]` and a part of the deep layer `[H]`,
+        what is known of the support so far another part of it and of the heads' biases `[2]`."""
+        known = self._known(params, support)
+        start = {
+            "first_bias": params["first_bias"] + known @ params["first_known"],
+            "head_bias": params["head_bias"] + known @ params["head_known"],
+        }
         if self._embed_user.num_fields == 0:
-            return {}
+            return start
         user = self._embed_user(
             params["user_embedding"], support["user_index"], support["user_weight"]
         )
-        return {
-            "user_sum": self._sum_of_fields(user),
-            "first_bias": params["first_bias"] + user @ params["first_user"],
-        }
+        start["user_sum"] = self._sum_of_fields(user)
+        start["first_bias"] = start["first_bias"] + user @ params["first_user"]
+        return start
+
+    def _known(self, params: Params, support: Examples) -> Tensor:
+        """The size of a support and how far its labels are from the items' own rates, `[K]`.
+
+        For each head, over its n rows (all; those clicked), the log odds of the user's rate so far
+        and of the rate that the items have anyway, both with c more rows at the base rate: their
+        difference, and with log(1 + n) what is left to learn of how users go on.
+        """
+        generated = self._expected(params, self._embedded(params, support["item"]))
+        expected = torch.sigmoid(self._prior(params, support, generated))
+        labels = torch.stack([support["click"], support["conversion"]], -1)
+        tried = support["mask"].to(labels.dtype)
+        rows = torch.stack([tried, tried * support["click"]], -1)
+        size, c = rows.sum(0), params["log_rate_rows"].exp()
+        total = self._items.counts.sum(0)
+        base = (total[1:] + 1.0) / (total[:2] + 2.0)
+        rate = ((rows * labels).sum(0) + c * base) / (size + c)
+        usual = ((rows * expected).sum(0) + c * base) / (size + c)
+        lift = torch.logit(rate, eps=1e-4) - torch.logit(usual, eps=1e-4)
+        above = (rows * (labels - expected)).sum(0) / (size + c)
+        n = torch.log1p(tried.sum()) / 3.0
+        return torch.cat([lift, above, n[None], (n * n)[None], n * lift])
 
     def support_loss(self, params: Params, shared: Params, support: Examples) -> Tensor:
         """Sum over impressions of the loss / (n + c), c learned."""
@@ -159,6 +198,17 @@ class Ctr:
         click, conversion = torch.sigmoid(self._logits(params, shared, rows)).unbind(-1)
         return torch.stack([click, click * conversion], -1)
 
+    def _embedded(self, params: Params, item: Tensor | slice) -> Tensor:
+        """Embeddings of the features of items `[..., F * E]`."""
+        index, weight = self._items.index[item], self._items.weight[item]
+        return self._embed_item(params["item_embedding"], index, weight)
+
+    def _expected(self, params: Params, embedded: Tensor) -> Tensor:
+        """The logits `[..., 2]` that an item which nobody saw begins with."""
+        total = self._items.counts.sum(0)
+        overall = (total[1:] + 1.0) / (total[:2] + 2.0)
+        return torch.logit(overall) + embedded @ params["prior_generated"]
+
     def _sum_of_fields(self, joined: Tensor) -> Tensor:
         """`[..., F * E]` to `[..., E]`."""
         return joined.reshape(*joined.shape[:-1], -1, self._width).sum(-2)
@@ -184,23 +234,20 @@ class Ctr:
         deep = shared["deep"][item] + place @ params["first_slot"] + params["first_bias"]
         phi = torch.cat([user * items, place * (user + items), torch.relu(deep)], -1)
         learned = phi @ params["head"].T + params["head_bias"]
-        return self._prior(params, rows) + learned
+        return self._prior(params, rows, shared["expected"][item]) + learned
 
-    def _prior(self, params: Params, rows: Examples) -> Tensor:
-        """The item's own rates so far as logits, `[..., 2]`.
+    def _prior(self, params: Params, rows: Examples, expected: Tensor) -> Tensor:
+        """The items' own rates so far, smoothed towards those `expected` `[S, 2]`, as logits.
 
         A row that the counts were made with (`counted` 1, in training) is taken out of them.
         """
-        counts = self._items.counts
-        shown, clicks, conversions = counts[rows["item"]].unbind(-1)
+        shown, clicks, conversions = self._items.counts[rows["item"]].unbind(-1)
         if "counted" in rows:
             shown = shown - rows["counted"]
             clicks = clicks - rows["counted"] * rows["click"]
             conversions = conversions - rows["counted"] * rows["conversion"]
-        total = counts.sum(0)
-        overall = (total[1:] + 1.0) / (total[:2] + 2.0)
-        weight = params["log_prior_impressions"].exp() * overall
-        smooth = params["log_prior_impressions"].exp()
-        hits = torch.stack([clicks, conversions], -1).clamp(min=0.0) + weight
-        tries = torch.stack([shown, clicks], -1).clamp(min=0.0) + smooth
-        return params["prior_scale"] * torch.logit(hits / tries, eps=1e-4)
+        smoothing = params["log_prior_impressions"].exp()
+        hits = torch.stack([clicks, conversions], -1).clamp(min=0.0)
+        tries = torch.stack([shown, clicks], -1).clamp(min=0.0)
+        rate = (hits + smoothing * torch.sigmoid(expected)) / (tries + smoothing)
+        return params["prior_scale"] * torch.logit(rate, eps=1e-4)

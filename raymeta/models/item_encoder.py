@@ -64,13 +64,15 @@ class ItemEncoder:
 
         Args:
             features: X `[I, V]`.
-            tables: name -> `[I, M]` or `[I]`.
+            tables: name -> `[I, M]` or `[I]`; none where the model reads features itself.
             weights: how much each item counts, `[I]`, not negative.
 
         Raises:
             DataError: there are too few items.
         """
         num_items = features.shape[0]
+        if not tables:
+            return cls({}, {}, {}, {}, frozenset())
         if num_items < MIN_ITEMS:
             raise DataError(
                 f"{num_items} items are too few to learn what features say of an item.",

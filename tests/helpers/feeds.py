@@ -1,5 +1,6 @@
 """A small feed in the files of KuaiRand, whose users differ in how much, and what, they click."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,14 +40,26 @@ FEED = ExperimentConfig(
 )
 
 
-def write_feed(folder: Path) -> Path:
-    """Writes the tables, prepares them into `folder/data`, and returns that."""
+def write_feed(
+    folder: Path, *, num_videos: int = NUM_VIDEOS, rate_by_author: Sequence[float] = ()
+) -> Path:
+    """Writes the tables, prepares them into `folder/data`, and returns that.
+
+    Args:
+        rate_by_author: how often the videos of each author are clicked, whoever is shown them; if
+            not given, there are authors of four videos who do not matter, and users differ.
+    """
     generator = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
     user = np.repeat(np.arange(NUM_USERS), NUM_SHOWN)
-    video = generator.integers(0, NUM_VIDEOS, len(user))
+    video = generator.integers(0, num_videos, len(user))
+    author = np.arange(num_videos) // 4
     likes = generator.uniform(0.1, 0.9, NUM_USERS)[user]
-    click = generator.uniform(size=len(user)) < np.where(video % 2 == user % 2, likes, 0.1)
+    rate = np.where(video % 2 == user % 2, likes, 0.1)
+    if rate_by_author:
+        author = np.arange(num_videos) % len(rate_by_author)
+        rate = np.array(rate_by_author)[author[video]]
+    click = generator.uniform(size=len(user)) < rate
     long_view = click & (generator.uniform(size=len(user)) < 0.7)
     impressions = {
         "user_id": user,
@@ -63,13 +76,13 @@ def write_feed(folder: Path) -> Path:
     users = {name: generator.integers(0, 3, NUM_USERS) for name in columns}
     pq.write_table(pa.table({"user_id": np.arange(NUM_USERS), **users}), folder / "users.parquet")
     videos = {
-        "video_id": np.arange(NUM_VIDEOS),
-        "author_id": np.arange(NUM_VIDEOS) // 4,
-        "video_type": ["NORMAL", "AD"] * (NUM_VIDEOS // 2),
-        "upload_type": ["a"] * NUM_VIDEOS,
-        "music_type": np.ones(NUM_VIDEOS),
-        "video_duration": np.linspace(5e3, 9e4, NUM_VIDEOS),
-        "tag": ["1,2" if n % 2 else "3" for n in range(NUM_VIDEOS)],
+        "video_id": np.arange(num_videos),
+        "author_id": author,
+        "video_type": ["NORMAL", "AD"] * (num_videos // 2),
+        "upload_type": ["a"] * num_videos,
+        "music_type": np.ones(num_videos),
+        "video_duration": np.linspace(5e3, 9e4, num_videos),
+        "tag": ["1,2" if n % 2 else "3" for n in range(num_videos)],
     }
     pq.write_table(pa.table(videos), folder / "videos.parquet")
     return prepare(KuaiRand(folder), folder / "data").path
