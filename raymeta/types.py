@@ -25,8 +25,9 @@ index into the artifact's event types; `count` float `[T, S]` how often the pair
 `value` float `[T, S]` (0 where unknown); `age_days` float `[T, S]` measured against the user's
 last event; `mask` bool `[T, S]`; and, where adapting sees user features, `user_index` int64 and
 `user_weight` float `[T, W]` (`raymeta.data.features`); and, for users that a model's tables were
-counted on, `own_item` and `own_mask` `[T, N]`, the items that they were counted with. Query has
-`item` and `mask` `[T, Q]`, and `value` (0 where unknown).
+counted on, `own_item` and `own_mask` `[T, N]`, the items that they were counted with, or `counted`
+and `counted_value` `[T, S]`, what a user added to the counts of each row's item. Query has `item`
+and `mask` `[T, Q]`, `value` (0 where unknown), and these two where the support has them.
 For a plain module, `x`, `y` and `mask`.
 """
 

@@ -10,6 +10,11 @@ from torch import Tensor
 from raymeta.adapters.select import state_bytes
 from raymeta.algorithms import presets
 from raymeta.algorithms.gradient_based import GradientBased
+from raymeta.config.build_ratings import (
+    build_rating_regression,
+    rated_items,
+    restore_rated_items,
+)
 from raymeta.config.build_sequence import (
     build_factorization,
     build_sequence,
@@ -23,6 +28,8 @@ from raymeta.config.experiment import (
     ExperimentConfig,
     FactorizationConfig,
     PreferenceMlpConfig,
+    RatingRegressionConfig,
+    RidgeConfig,
     SequenceConfig,
 )
 from raymeta.data.episodes import labelled_impressions
@@ -57,6 +64,7 @@ ALGORITHMS: dict[str, Callable[..., GradientBased]] = {
     "imaml": presets.imaml,
     "melu": presets.melu,
     "fine_tuning": presets.fine_tuning,
+    "ridge": presets.ridge,
 }
 OPTIMIZERS: dict[str, Callable[[float], UpdateRule]] = {"momentum": momentum, "adam": adam}
 
@@ -95,6 +103,9 @@ def build_algorithm(
         counts = ItemCounts(*_tensors(features), *_impression_counts(split))
         ctr = _ctr(config, counts, split.catalogue.vocab, split.user_vocab)
         return _algorithm(experiment.algorithm, ctr)
+    if isinstance(config, RatingRegressionConfig):
+        rating_model = build_rating_regression(config, rated_items(split))
+        return _algorithm(experiment.algorithm, rating_model)
     baseline = _item_baseline(config, split, matrix)
     noise = None
     if config.feedback == "implicit":
@@ -110,6 +121,7 @@ def build_base(experiment: ExperimentConfig, split: TaskSplit) -> GradientBased:
     adapted as the experiment adapts."""
     assert isinstance(experiment.model, SequenceConfig)
     inner = experiment.algorithm
+    assert not isinstance(inner, RidgeConfig)
     alone = CaviaConfig(inner_lr=inner.inner_lr, num_inner_steps=inner.num_inner_steps)
     changed = {"model": experiment.model.base, "algorithm": alone}
     return build_algorithm(experiment.model_copy(update=changed), split)
@@ -138,6 +150,9 @@ def restore_algorithm(
             tables["slot_counts"],
         )
         return _algorithm(experiment.algorithm, _ctr(config, counts, item_vocab, user_vocab))
+    if isinstance(config, RatingRegressionConfig):
+        rated_table = restore_rated_items(tables, item_vocab)
+        return _algorithm(experiment.algorithm, build_rating_regression(config, rated_table))
     items = ItemFeatures(
         tables["item_index"],
         tables["item_weight"],
@@ -171,8 +186,8 @@ def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
     """
     if experiment.model.name == "preference_mlp":
         return {"item_baseline": tables["item_baseline"]}
-    if experiment.model.name == "ctr":
-        return {}  # the model itself expects rates of features; a new item has no counts
+    if experiment.model.name in ("ctr", "rating_regression"):
+        return {}  # the model itself expects something of features; a new item has no counts
     vectors = tables["item_vectors"] * start_of(tables).column_spectrum.sqrt()
     encoded = {"item_vectors": vectors, "item_prior": tables["item_prior"]}
     if ITEM_VECTORS in tables:
@@ -183,7 +198,7 @@ def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
 def item_weights(experiment: ExperimentConfig, tables: Params) -> Tensor:
     """How much each item counts where an encoder is fitted, `[I]`: as it sells, where known."""
     config = experiment.model
-    if isinstance(config, CtrConfig):
+    if isinstance(config, CtrConfig | RatingRegressionConfig):
         return tables["item_counts"][:, 0].clone()
     if not isinstance(config, PreferenceMlpConfig):
         return tables["item_prior"].softmax(0)
@@ -205,11 +220,12 @@ def extend_tables(
         rows: what the item encoder gives the new items in `encoded_tables`.
         features: of the new items.
     """
-    if experiment.model.name in ("preference_mlp", "ctr"):
+    if experiment.model.name in ("preference_mlp", "ctr", "rating_regression"):
         index, weight = _tensors(features)
         rows = {**rows, "item_index": index, "item_weight": weight}
-        if experiment.model.name == "ctr":
-            rows["item_counts"] = tables["item_counts"].new_zeros(len(index), 3)
+        if "item_counts" in tables:
+            counts = tables["item_counts"]
+            rows["item_counts"] = counts.new_zeros(len(index), counts.shape[1])
     else:
         scale = start_of(tables).column_spectrum.sqrt()
         rows = {**rows, "item_vectors": rows["item_vectors"] / scale}
@@ -303,6 +319,8 @@ def _algorithm(config: AlgorithmConfig, model: TaskModel) -> GradientBased:
 
 def _rule(config: AlgorithmConfig, rule: UpdateRule) -> UpdateRule:
     """The preset's rule, or the optimiser that the settings name, wrapped as they say."""
+    if isinstance(config, RidgeConfig):
+        return rule  # of no steps
     optimizer = getattr(config, "inner_optimizer", "sgd")  # learned rates have no choice of one
     if optimizer != "sgd":
         rule = OPTIMIZERS[optimizer](config.inner_lr)

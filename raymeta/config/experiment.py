@@ -78,6 +78,10 @@ class DataConfig(StrictModel):
     min_units: PositiveInt = 4
     """A user is a task with at least so many visits (or items, with `unit: items`)."""
 
+    max_units: PositiveInt | None = None
+    """A user with more is left out, in training too; not given: nobody is. For protocols of
+    others that leave busy users out."""
+
     feedback: FeedbackConfig | None = None
     """With `unit: impressions`, and only there: adapting sees impressions and what came of them."""
 
@@ -132,8 +136,8 @@ class PreferenceMlpConfig(StrictModel):
     """The model's name."""
 
     feedback: Literal["implicit", "ratings"] = "implicit"
-    """`implicit`: tell what was chosen from other items. `ratings`: predict an event's value; for
-    use as a library, since `raymeta train` judges a model by how it ranks."""
+    """`implicit`: tell what was chosen from other items. `ratings`: predict an event's value; with
+    the scenario `ratings`."""
 
     baseline: Literal["item", "none"] = "item"
     """What is added for each item: its mean rating or log-popularity; `none`: the same for all."""
@@ -152,6 +156,19 @@ class PreferenceMlpConfig(StrictModel):
 
     fast_first_layer: bool = False
     """Adapt the first layer's item half as well, as MeLU does; a larger state a user."""
+
+
+class RatingRegressionConfig(StrictModel):
+    """A user's ratings by a Bayesian linear regression whose prior is meta-learned."""
+
+    name: Literal["rating_regression"] = "rating_regression"
+    """The model's name."""
+
+    item_shrinkage: PositiveFloat = 6.0
+    """Ratings after which an item's mean is half believed, from where it is learned."""
+
+    outer_loss: Literal["error", "order"] = "error"
+    """`error`: absolute error of the ratings. `order`: of two items, which is rated higher."""
 
 
 class SequenceConfig(StrictModel):
@@ -210,7 +227,7 @@ class CtrConfig(StrictModel):
 
 
 ModelConfig = Annotated[
-    FactorizationConfig | PreferenceMlpConfig | SequenceConfig | CtrConfig,
+    FactorizationConfig | PreferenceMlpConfig | RatingRegressionConfig | SequenceConfig | CtrConfig,
     Field(discriminator="name"),
 ]
 
@@ -337,6 +354,19 @@ class FineTuningConfig(_Optimised, _AnyFastSet):
     """The algorithm's name."""
 
 
+class RidgeConfig(StrictModel):
+    """A head solved in closed form on the support (Bertinetto et al. 2019): no inner steps."""
+
+    name: Literal["ridge"] = "ridge"
+    """The algorithm's name."""
+
+    penalty: PositiveFloat = 1.0
+    """Ridge penalty, from where it is learned."""
+
+    scale: PositiveFloat = 1.0
+    """Factor on the head, from where it is learned."""
+
+
 AlgorithmConfig = Annotated[
     MamlConfig
     | FomamlConfig
@@ -348,7 +378,8 @@ AlgorithmConfig = Annotated[
     | CaviaConfig
     | ImamlConfig
     | MeluConfig
-    | FineTuningConfig,
+    | FineTuningConfig
+    | RidgeConfig,
     Field(discriminator="name"),
 ]
 
@@ -412,9 +443,23 @@ class ExperimentConfig(StrictModel):
     def _scenario_fits(self) -> "ExperimentConfig":
         if self.scenario.name == "search" and self.model.name != "factorization":
             raise ValueError("the scenario search needs model.name: factorization")
+        if self.algorithm.name == "ridge" and self.model.name != "rating_regression":
+            raise ValueError("algorithm ridge needs a model with a linear head: rating_regression")
         ads = self.scenario.name == "ads"
         if ads != (self.data.unit == "impressions") or ads != (self.model.name == "ctr"):
             raise ValueError(
                 "scenario ads goes with data.unit impressions and model ctr, and they with it"
             )
+        if self.scenario.name == "ratings" and not self._gives_ratings():
+            raise ValueError(
+                "the scenario ratings needs data.unit items and a model that gives ratings: "
+                "rating_regression, or preference_mlp with feedback ratings"
+            )
         return self
+
+    def _gives_ratings(self) -> bool:
+        if self.data.unit != "items":
+            return False
+        if isinstance(self.model, PreferenceMlpConfig):
+            return self.model.feedback == "ratings"
+        return self.model.name == "rating_regression"

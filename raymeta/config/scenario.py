@@ -71,6 +71,35 @@ class AdsConfig(StrictModel):
     """The scenario's name."""
 
 
-ScenarioConfig = Annotated[RecommendConfig | SearchConfig | AdsConfig, Field(discriminator="name")]
+class RatingsConfig(StrictModel):
+    """Ratings of items; those that a user gives to some held-back items are to be predicted."""
+
+    name: Literal["ratings"] = "ratings"
+    """The scenario's name."""
+
+    query: Literal["last", "random"] = "last"
+    """Which of a user's ratings are held back: the last, or some drawn at random."""
+
+    num_query: PositiveInt = 10
+    """How many of them."""
+
+    num_draws: PositiveInt = 1
+    """With `random`: how often they are drawn for a user, whose score is the mean over draws."""
+
+    judged_by: Literal["error", "order"] = "error"
+    """What validation and the tuning of baselines look at: mean absolute error, or nDCG@5."""
+
+    liked_from: float = 4.0
+    """A rating that counts as a click in `click_ndcg_at_5`."""
+
+    @property
+    def metric(self) -> str:
+        """What validation measures; an error with its sign turned, so that higher is better."""
+        return "-MAE" if self.judged_by == "error" else "nDCG@5"
+
+
+ScenarioConfig = Annotated[
+    RecommendConfig | SearchConfig | AdsConfig | RatingsConfig, Field(discriminator="name")
+]
 """Any scenario; each class has `metric`, the name of what validation measures (higher is better,
 a mean over what is judged), and a `name` to tell it by."""

@@ -141,10 +141,13 @@ def _eligible_users(
 ) -> _Eligible:
     ids, first_ms = [_NOBODY], [np.empty(0, np.int64)]
     for block in tasks.blocks():
-        enough = _count_units(block, config, positive_types) >= config.min_units
-        ids.append(block.user_ids[enough])
+        units = _count_units(block, config, positive_types)
+        eligible = units >= config.min_units
+        if config.max_units is not None:
+            eligible &= units <= config.max_units
+        ids.append(block.user_ids[eligible])
         first = np.minimum.reduceat(block.events.timestamp_ms, block.offsets[:-1])
-        first_ms.append(first[enough])
+        first_ms.append(first[eligible])
     user_ids = np.concatenate(ids)
     by_id = np.argsort(user_ids)
     return _Eligible(user_ids[by_id], np.concatenate(first_ms)[by_id])

@@ -26,6 +26,10 @@ STYLES: dict[str, dict[str, Any]] = {
     "item_rate": {"color": "#7d5ba6", "linewidth": 1.6, "marker": "D"},
     "own_rate": {"color": "#4a90a4", "linewidth": 1.6, "linestyle": "--", "marker": "P"},
     "base_rate": {"color": "#8a8f98", "linewidth": 1.6, "linestyle": ":", "marker": "s"},
+    "item_mean": {"color": "#8a8f98", "linewidth": 1.6, "linestyle": ":", "marker": "s"},
+    "user_item_bias": {"color": "#7d5ba6", "linewidth": 1.6, "marker": "D"},
+    "rating_factors": {"color": "#1f8a70", "linewidth": 1.6, "marker": "v"},
+    "rating_knn": {"color": "#3b6fb6", "linewidth": 1.6, "marker": "^"},
 }
 _LABEL_GAP = 0.045
 """Least distance between two labels, as a share of the axis."""
@@ -203,4 +207,6 @@ def _metric_label(metric: str) -> str:
         "recall_at_20": "Recall@20",
         "mrr": "MRR",
         "click_gauc": "GAUC of clicks",
+        "mae": "MAE",
+        "ndcg_at_5": "nDCG@5",
     }.get(metric, metric)

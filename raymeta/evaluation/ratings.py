@@ -1,25 +1,46 @@
-"""Protocol P3: predict what a new user would rate, from the ratings that came before.
+"""Ratings that a new user gives, predicted from the ratings known of the user.
 
-A user's last ratings are held back; everything before them is the support. Judged by the mean
-absolute error, and by nDCG@3 with gain 2^rating - 1 among the held-back items, each a mean over
-users (Lee et al., MeLU, KDD 2019, section 4.2). Ranking a whole catalogue is `protocol`'s.
+Some of a user's ratings are held back: the last ones, with all before them as the support (Lee et
+al., MeLU, KDD 2019, section 4.2), or some drawn at random, with all others as the support (as
+RecBole's MetaRec extension runs its models). Measured for each user:
+
+    mae               mean absolute error
+    ndcg_at_3         nDCG@3 with gain 2^rating - 1
+    precision_at_5, ndcg_at_5, mrr_at_5
+                      of the better half of the held-back items, ties at its border cut at random:
+                      the expectation over the cuts, in closed form
+    click_ndcg_at_5   nDCG@5 of the items that the user likes; NaN for one who likes none
+
+Only the held-back items are put in order. Ranking a whole catalogue is `protocol`'s.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from raymeta.data.events import History, SupportView, pad_items, support_from_events
-from raymeta.data.ratings import rated, shrunk_means
 from raymeta.errors import DataError
-from raymeta.evaluation.adapted import USERS_PER_BATCH
-from raymeta.types import Examples, Params, TaskState
+from raymeta.evaluation.adapted import USERS_PER_BATCH, Adapts
+from raymeta.seeding import numpy_generator
+from raymeta.types import Params
 
-TOP = 3
+RATING_METRICS = (
+    "mae",
+    "ndcg_at_3",
+    "precision_at_5",
+    "ndcg_at_5",
+    "mrr_at_5",
+    "click_ndcg_at_5",
+)
+TOP = 5
+LIKED_FROM = 4.0
+NUM_CHANCE_ORDERS = 64
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -27,15 +48,17 @@ class RatingTasks:
     """Users with ratings to predict.
 
     Attributes:
-        supports: what came before.
+        rows: positions in the list of users that they were cut from, `[T]`.
+        supports: what is known of each.
         items: catalogue items to predict, `[Q]` each.
         ratings: what the user gave them, `[Q]` each.
         num_outside: held-back ratings of items that are not in the catalogue, left out.
     """
 
+    rows: NDArray[np.int64]
     supports: list[History]
     items: list[NDArray[np.int64]]
-    ratings: list[NDArray[np.float64]]
+    ratings: list[Floats]
     num_outside: int
 
     def __len__(self) -> int:
@@ -47,76 +70,121 @@ class RatingPredictor(Protocol):
 
     def predict(
         self, supports: Sequence[History], items: Sequence[NDArray[np.int64]]
-    ) -> list[NDArray[np.float64]]:
+    ) -> list[Floats]:
         """The rating of each item of each user."""
         ...
 
 
-class Adapts(Protocol):
-    """The part of a meta-learner that predicting needs."""
-
-    def adapt(self, meta_params: Params, support: Examples) -> TaskState: ...
-
-    def score(
-        self, meta_params: Params, state: TaskState, candidates: torch.Tensor | None = None
-    ) -> torch.Tensor: ...
-
-
 def hold_back(
-    histories: Sequence[History], *, num_query: int, support_size: int | None = None
+    histories: Sequence[History],
+    *,
+    num_query: int,
+    support_size: int | None = None,
+    draw: int | None = None,
 ) -> RatingTasks:
-    """The last `num_query` rated events of each user against those before.
+    """Divides each user's rated events into held-back ones and a support.
 
     Args:
         histories: in stored (time) order; a user with no more than `num_query` ratings is left out.
         num_query: ratings held back.
-        support_size: the support is its last so many events; all of them if not given.
+        support_size: the support is the last so many of the other events; all if not given.
+        draw: which random ratings are held back; the last ones if not given.
 
     Raises:
         DataError: no user has enough ratings.
     """
-    supports, items, ratings = [], [], []
+    rows, supports, items, ratings = [], [], [], []
     outside = 0
-    for history in histories:
+    for row, history in enumerate(histories):
         rated_at = np.flatnonzero(np.isfinite(history.value))
         if len(rated_at) <= num_query:
             continue
-        held = history.where(rated_at[-num_query:])
-        before = int(rated_at[-num_query])
-        start = 0 if support_size is None else max(0, before - support_size)
-        known = held.item >= 0
+        if draw is None:
+            held = rated_at[-num_query:]
+            others = np.arange(held[0])
+        else:
+            generator = numpy_generator(draw, "held back", row, len(history))
+            held = np.sort(generator.choice(rated_at, num_query, replace=False))
+            others = np.setdiff1d(np.arange(len(history)), held)
+        start = 0 if support_size is None else max(0, len(others) - support_size)
+        query = history.where(held)
+        known = query.item >= 0
         outside += int((~known).sum())
         if known.any():
-            supports.append(history.where(slice(start, before)))
-            items.append(held.item[known])
-            ratings.append(held.value[known].astype(np.float64))
+            rows.append(row)
+            supports.append(history.where(others[start:]))
+            items.append(query.item[known])
+            ratings.append(query.value[known].astype(np.float64))
     if not supports:
         raise DataError(
             f"No user has more than {num_query} ratings.", remedy="Hold fewer ratings back."
         )
-    return RatingTasks(supports, items, ratings, outside)
+    return RatingTasks(np.array(rows, np.int64), supports, items, ratings, outside)
 
 
-def rating_errors(predictor: RatingPredictor, tasks: RatingTasks) -> dict[str, NDArray[np.float64]]:
-    """`mae` and `ndcg_at_3` of each user, `[T]`."""
+def rating_metrics(
+    predictor: RatingPredictor, tasks: RatingTasks, *, liked_from: float = LIKED_FROM
+) -> dict[str, Floats]:
+    """All of `RATING_METRICS` of each user, `[T]`."""
     predicted = predictor.predict(tasks.supports, tasks.items)
     pairs = list(zip(predicted, tasks.ratings, strict=True))
+    found = [
+        {"mae": float(np.abs(p - r).mean()), **order_metrics(p, r, liked_from=liked_from)}
+        for p, r in pairs
+    ]
+    return {name: np.array([of[name] for of in found]) for name in RATING_METRICS}
+
+
+def chance_metrics(
+    tasks: RatingTasks, *, mean: float, liked_from: float = LIKED_FROM, seed: int = 0
+) -> dict[str, Floats]:
+    """Items in a random order (the mean over 64 of them), and one rating for all."""
+    generator = numpy_generator(seed, "chance")
+    table = []
+    for ratings in tasks.ratings:
+        orders = generator.random((NUM_CHANCE_ORDERS, len(ratings)))
+        found = [order_metrics(order, ratings, liked_from=liked_from) for order in orders]
+        means = {name: float(np.mean([of[name] for of in found])) for name in found[0]}
+        table.append({"mae": float(np.abs(ratings - mean).mean()), **means})
+    return {name: np.array([of[name] for of in table]) for name in RATING_METRICS}
+
+
+def order_metrics(predicted: Floats, ratings: Floats, *, liked_from: float) -> dict[str, float]:
+    """Those of `RATING_METRICS` that look at the order of one user's items only.
+
+    Equal predictions keep the order in which items are given, which must not know the ratings.
+    """
+    ranked = ratings[np.argsort(-predicted, kind="stable")]
+    wanted, num_tied = _better_half(ranked)
+    likes = (ranked >= liked_from).astype(np.float64)
     return {
-        "mae": np.array([np.abs(p - r).mean() for p, r in pairs]),
-        "ndcg_at_3": np.array([_ndcg(p, r) for p, r in pairs]),
+        "ndcg_at_3": _ndcg(2.0**ranked - 1.0, 3),
+        "precision_at_5": float(wanted[:TOP].mean()),
+        "ndcg_at_5": float(_dcg(wanted, TOP) / _dcg(np.ones(_half(ranked)), TOP)),
+        "mrr_at_5": _expected_mrr(wanted, num_tied),
+        "click_ndcg_at_5": _ndcg(likes, TOP) if likes.any() else float("nan"),
     }
 
 
 class AdaptedRatings:
-    """A meta-learner whose scores are ratings, adapted to each user's support."""
+    """A meta-learner whose scores are ratings, adapted to each user's support.
 
-    def __init__(self, algorithm: Adapts, meta_params: Params, *, view: SupportView) -> None:
+    Args:
+        forget: adapt to an empty support instead.
+    """
+
+    def __init__(
+        self, algorithm: Adapts, meta_params: Params, *, view: SupportView, forget: bool = False
+    ) -> None:
         self._algorithm, self._params, self._view = algorithm, meta_params, view
+        self._forget = forget
 
     def predict(
         self, supports: Sequence[History], items: Sequence[NDArray[np.int64]]
-    ) -> list[NDArray[np.float64]]:
-        predicted: list[NDArray[np.float64]] = []
+    ) -> list[Floats]:
+        if self._forget:
+            supports = [History.empty(support.features) for support in supports]
+        predicted: list[Floats] = []
         for start in range(0, len(supports), USERS_PER_BATCH):
             rows = slice(start, start + USERS_PER_BATCH)
             support = support_from_events(supports[rows], self._view)
@@ -129,72 +197,53 @@ class AdaptedRatings:
         return predicted
 
 
-class ItemMean:
-    """Each item's mean rating, shrunk; every user the same."""
+class TrueRatings:
+    """The ceiling of an order: the ratings themselves."""
 
-    def __init__(
-        self, histories: Sequence[History], *, num_items: int, positive_types: Sequence[int]
-    ) -> None:
-        self.means = shrunk_means(
-            *rated(histories, positive_types=positive_types), num_items=num_items
-        )
+    def __init__(self, tasks: RatingTasks) -> None:
+        self._ratings = tasks.ratings
 
     def predict(
         self, supports: Sequence[History], items: Sequence[NDArray[np.int64]]
-    ) -> list[NDArray[np.float64]]:
-        del supports
-        return [self.means[wanted] for wanted in items]
+    ) -> list[Floats]:
+        del supports, items
+        return self._ratings
 
 
-class UserItemBias:
-    """m + b_u + b_i: each bias the shrunk mean of what the other leaves, fitted by turns.
-
-    Koren, "Factorization Meets the Neighborhood", KDD 2008, section 2.1. A new user's bias is
-    folded in from the support.
-
-    Args:
-        histories: of training users.
-        user_shrinkage: ratings after which a user's bias is half believed.
-        num_rounds: turns of fitting items, then users.
-    """
-
-    def __init__(
-        self,
-        histories: Sequence[History],
-        *,
-        num_items: int,
-        positive_types: Sequence[int],
-        user_shrinkage: float,
-        num_rounds: int = 10,
-    ) -> None:
-        self._shrinkage = user_shrinkage
-        per_user = [rated([h], positive_types=positive_types) for h in histories]
-        items = np.concatenate([item for item, _ in per_user])
-        ratings = np.concatenate([rating for _, rating in per_user])
-        bias = np.zeros(len(ratings))
-        for _ in range(num_rounds):
-            self._means = shrunk_means(items, ratings - bias, num_items=num_items)
-            bias = np.concatenate(
-                [np.full(len(item), self._bias(item, rating)) for item, rating in per_user]
-            )
-
-    def predict(
-        self, supports: Sequence[History], items: Sequence[NDArray[np.int64]]
-    ) -> list[NDArray[np.float64]]:
-        predicted = []
-        for support, wanted in zip(supports, items, strict=True):
-            known = support.where((support.item >= 0) & np.isfinite(support.value))
-            predicted.append(self._means[wanted] + self._bias(known.item, known.value))
-        return predicted
-
-    def _bias(self, items: NDArray[np.int64], ratings: NDArray[np.floating]) -> float:
-        return float((ratings - self._means[items]).sum() / (len(items) + self._shrinkage))
+def _better_half(ranked: Floats) -> tuple[Floats, int]:
+    """How likely each item is in the better half when ties at its border are cut at random, `[Q]`;
+    and how many ties at the border are in it."""
+    half = _half(ranked)
+    border = np.sort(ranked)[::-1][half - 1]
+    above, tied = ranked > border, ranked == border
+    inside = half - int(above.sum())
+    return above + tied * (inside / tied.sum()), inside
 
 
-def _ndcg(predicted: NDArray[np.float64], ratings: NDArray[np.float64]) -> float:
-    gains = 2.0**ratings - 1.0
-    discounts = 1.0 / np.log2(np.arange(2, 2 + min(TOP, len(ratings))))
-    # ties are broken in the given order, which knows nothing of the ratings
-    ranked = gains[np.argsort(-predicted, kind="stable")][: len(discounts)]
-    best = np.sort(gains)[::-1][: len(discounts)]
-    return float((ranked * discounts).sum() / (best * discounts).sum())
+def _half(ranked: Floats) -> int:
+    return max(1, len(ranked) // 2)
+
+
+def _expected_mrr(wanted: Floats, num_tied: int) -> float:
+    """Expectation of 1 / rank of the first item of the better half, 0 below rank 5."""
+    tied = (wanted > 0) & (wanted < 1)
+    if not tied.any():
+        num_tied = 0
+    total = int(tied.sum())
+    none_yet, expected = 1.0, 0.0
+    for rank in range(1, min(TOP, len(wanted)) + 1):
+        met = int(tied[:rank].sum())
+        misses = comb(total - met, num_tied) / comb(total, num_tied)
+        still_none = 0.0 if (wanted[:rank] == 1).any() else misses
+        expected += (none_yet - still_none) / rank
+        none_yet = still_none
+    return expected
+
+
+def _ndcg(gains: Floats, k: int) -> float:
+    return float(_dcg(gains, k) / _dcg(np.sort(gains)[::-1], k))
+
+
+def _dcg(gains: Floats, k: int) -> float:
+    top = gains[:k]
+    return float((top / np.log2(np.arange(2, 2 + len(top)))).sum())

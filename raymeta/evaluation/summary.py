@@ -39,6 +39,10 @@ LABELS = {
     "item_rate": "item rate",
     "own_rate": "own rate so far",
     "base_rate": "base rate",
+    "item_mean": "item mean",
+    "user_item_bias": "user and item bias",
+    "rating_factors": "factors, Bayesian fold-in",
+    "rating_knn": "item-kNN of ratings",
     "chance": "chance",
     "ceiling": "ceiling",
 }
@@ -47,15 +51,17 @@ LABELS = {
 Summary = dict[str, Any]
 
 
-def pool(scores: Sequence[FoldScores]) -> pd.DataFrame:
+def pool(
+    scores: Sequence[FoldScores], columns: Sequence[str] = (*COUNTS, *METRICS)
+) -> pd.DataFrame:
     """One row a (method, size, user): the mean over seeds where a user was scored by several."""
     together = pd.concat([part.table for part in scores], ignore_index=True)
     keys = ["method", "size", "user_id"]
-    return together.groupby(keys, sort=True, as_index=False)[[*COUNTS, *METRICS]].mean()
+    return together.groupby(keys, sort=True, as_index=False)[list(columns)].mean()
 
 
 def summarise(scores: Sequence[FoldScores], *, seed: int = 0) -> Summary:
-    """Everything that a report says of quality.
+    """Everything that a report of a list says of quality.
 
     Args:
         scores: of all folds, seeds and methods.
@@ -68,6 +74,20 @@ def summarise(scores: Sequence[FoldScores], *, seed: int = 0) -> Summary:
         by size throughout, and `folds` (the facts of each).
     """
     table = pool(scores)
+    result = summarise_metrics(table, METRICS, seed=seed)
+    result.update({"harm_rate": {}, "gain": {}, "slices": {}})
+    result["folds"] = [part.facts for part in scores if part.facts]
+    if {OURS, UNADAPTED} <= set(result["methods"]):
+        for size in result["support_sizes"]:
+            _summarise_gain(result, table[table["size"] == size], size, seed)
+    for name, by_size in result["methods"].items():
+        for size, share in _mean_coverage(scores, name).items():
+            by_size[str(size)]["coverage_at_10"] = share
+    return result
+
+
+def summarise_metrics(table: pd.DataFrame, metrics: Sequence[str], *, seed: int = 0) -> Summary:
+    """Means with intervals and paired differences of what `pool` gives, by size and metric."""
     present = [name for name in LABELS if name in set(table["method"])]
     sizes = sorted(int(size) for size in table["size"].unique())
     result: Summary = {
@@ -77,24 +97,19 @@ def summarise(scores: Sequence[FoldScores], *, seed: int = 0) -> Summary:
         "num_users": {},
         "methods": {name: {} for name in present},
         "differences": {},
-        "harm_rate": {},
-        "gain": {},
-        "slices": {},
-        "folds": [part.facts for part in scores if part.facts],
     }
     if OURS in present:
         others = [n for n in present if n not in (OURS, "chance", "ceiling")]
         result["differences"] = {name: {} for name in others}
     for size in sizes:
-        _summarise_size(result, table[table["size"] == size], size, seed)
-    for name, by_size in result["methods"].items():
-        for size, share in _mean_coverage(scores, name).items():
-            by_size[str(size)]["coverage_at_10"] = share
+        _summarise_size(result, table[table["size"] == size], metrics, size, seed)
     return result
 
 
-def _summarise_size(result: Summary, table: pd.DataFrame, size: int, seed: int) -> None:
-    wide = table.pivot(index="user_id", columns="method", values=list(METRICS))
+def _summarise_size(
+    result: Summary, table: pd.DataFrame, metrics: Sequence[str], size: int, seed: int
+) -> None:
+    wide = table.pivot(index="user_id", columns="method", values=list(metrics))
     assert not wide.isna().to_numpy().any(), "every method scores the same users"
     key = str(size)
     result["num_users"][key] = len(wide)
@@ -108,17 +123,15 @@ def _summarise_size(result: Summary, table: pd.DataFrame, size: int, seed: int) 
     for name, by_size in result["methods"].items():
         by_size[key] = {
             metric: _span(means[c], low[c], high[c])
-            for metric in METRICS
+            for metric in metrics
             for c in [column[metric, name]]
         }
     for name, by_size in result["differences"].items():
         by_size[key] = {}
-        for metric in METRICS:
+        for metric in metrics:
             ours, other = column[metric, OURS], column[metric, name]
             paired_low, paired_high = interval(resampled[:, [ours]] - resampled[:, [other]])
             by_size[key][metric] = _span(means[ours] - means[other], paired_low[0], paired_high[0])
-    if {OURS, UNADAPTED} <= set(result["methods"]):
-        _summarise_gain(result, table, size, seed)
 
 
 def _summarise_gain(result: Summary, table: pd.DataFrame, size: int, seed: int) -> None:

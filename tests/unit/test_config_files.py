@@ -23,6 +23,8 @@ def test_how_many_there_are() -> None:
         "experiments/kuairand_ads.yaml",
         "experiments/kuairand_new_items.yaml",
         "experiments/movielens.yaml",
+        "experiments/movielens_ratings.yaml",
+        "experiments/movielens_ratings_order.yaml",
         "experiments/online_retail.yaml",
         "experiments/online_retail_search.yaml",
         "experiments/online_retail_sequence.yaml",

@@ -9,10 +9,16 @@ from raymeta.errors import ConfigError
 from raymeta.evaluation.fold import EvaluationSettings
 from raymeta.evaluation.scenarios.ads import ADS
 from raymeta.evaluation.scenarios.base import Scenario, ScenarioKind
+from raymeta.evaluation.scenarios.ratings import RATINGS
 from raymeta.evaluation.scenarios.recommend import RECOMMEND
 from raymeta.evaluation.scenarios.search import SEARCH
 
-SCENARIOS: dict[str, ScenarioKind] = {"recommend": RECOMMEND, "search": SEARCH, "ads": ADS}
+SCENARIOS: dict[str, ScenarioKind] = {
+    "recommend": RECOMMEND,
+    "search": SEARCH,
+    "ads": ADS,
+    "ratings": RATINGS,
+}
 
 
 def open_scenario(experiment: ExperimentConfig, split: TaskSplit) -> Scenario:

@@ -28,7 +28,7 @@ def learner(**algorithm: object) -> GradientBased:
 def test_every_algorithm_of_the_settings_is_built_and_none_is_left_out() -> None:
     names = {kind.model_fields["name"].default for kind in KINDS}
     assert names == set(build.ALGORITHMS)
-    for name in names:
+    for name in names - {"ridge"}:  # which takes no steps and needs a linear head
         made = learner(name=name, num_inner_steps=2)
         assert made.num_inner_steps == 2
         assert made.fast <= made.model.adaptable
