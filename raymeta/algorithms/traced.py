@@ -26,6 +26,10 @@ from raymeta.types import Examples, MetaGradient, Params, TaskBatch, TaskState
 
 Flat = Callable[..., list[Tensor]]
 
+MAX_FOLDED = 1 << 16
+"""Numbers of a value that is worked out while recording, at most: what is larger would be kept a
+second time beside the table that it comes from."""
+
 _VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 
 
@@ -127,6 +131,7 @@ def operations(function: Flat, inputs: list[Tensor], *, fast_calls: bool) -> fx.
         if node.target is torch.ops.aten.detach.default:  # no derivatives are taken of a record
             _replaced(node, node.args[0])
     _simplify(graph)
+    _fold_constants(module)
     graph.eliminate_dead_code()
     for node in graph.nodes:
         if fast_calls and isinstance(node.target, torch._ops.OpOverload):
@@ -150,6 +155,70 @@ def _simplify(graph: fx.Graph) -> None:
         same = _unchanged(node) or first.setdefault(_key(node), node)
         if same is not node:
             _replaced(node, same)
+
+
+def _fold_constants(module: fx.GraphModule) -> None:
+    """What depends on nothing but what the record holds is worked out now.
+
+    So is what depends on a shape alone, such as the ones that a derivative begins with; a product
+    with them is the other factor.
+    """
+    graph = module.graph
+    known: dict[fx.Node, Tensor] = {}
+    for node in list(graph.nodes):
+        if node.op == "get_attr":
+            known[node] = getattr(module, cast(str, node.target))
+        elif _is_pure(node) and (value := _worked_out(node, known)) is not None:
+            name = f"_folded{len(known)}"
+            module.register_buffer(name, value)
+            with graph.inserting_before(node):
+                constant = graph.get_attr(name)
+            constant.meta["val"] = node.meta["val"]
+            known[constant] = value
+            _replaced(node, constant)
+        elif (same := _other_factor(node, known)) is not None:
+            _replaced(node, same)
+
+
+def _is_pure(node: fx.Node) -> bool:
+    operation = node.target
+    return (
+        isinstance(operation, torch._ops.OpOverload)
+        and not operation._schema.is_mutable
+        and torch.Tag.nondeterministic_seeded not in operation.tags
+        and isinstance(node.meta.get("val"), Tensor)
+        and _value(node).numel() <= MAX_FOLDED
+    )
+
+
+def _worked_out(node: fx.Node, known: dict[fx.Node, Tensor]) -> Tensor | None:
+    """The value of a node whose inputs are all `known`, or that has its input's shape only."""
+    if node.target is torch.ops.aten.ones_like.default:
+        like = _value(node)  # has a shape and no numbers
+        return torch.ones(like.shape, dtype=like.dtype, device=like.device)
+    if any(source not in known for source in node.all_input_nodes):
+        return None
+    arguments = fx.map_arg((node.args, node.kwargs), known.__getitem__)
+    args, kwargs = cast(tuple[tuple[Any, ...], dict[str, Any]], arguments)
+    with torch.no_grad():
+        return cast(Tensor, cast(Callable[..., Any], node.target)(*args, **kwargs))
+
+
+def _other_factor(node: fx.Node, known: dict[fx.Node, Tensor]) -> fx.Node | None:
+    """Of a product with ones, what it is equal to."""
+    if node.target is not torch.ops.aten.mul.Tensor:
+        return None
+    for one, other in (node.args, node.args[::-1]):
+        if (
+            isinstance(one, fx.Node)
+            and isinstance(other, fx.Node)
+            and one in known
+            and _value(other).shape == _value(node).shape
+            and _value(other).dtype == _value(node).dtype
+            and bool((known[one] == 1.0).all())
+        ):
+            return other
+    return None
 
 
 def _unchanged(node: fx.Node) -> fx.Node | None:

@@ -1,8 +1,8 @@
 """The one thread that writes, and group commit.
 
-A commit costs one flush of the disk, so changes that arrive while one is flushing are taken
-together into the next transaction: a lone change never waits for company. Leaves what a change does
-to its caller.
+A commit costs one flush of the disk, so changes that come due in one turn of an event loop, or
+while another commit is flushing, are taken together into the next transaction: a lone change never
+waits for company. Leaves what a change does to its caller.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from raymeta.serve.user_events.database import Connection, Database
 from raymeta.serve.user_events.sql_rows import Session
 
 MAX_GROUP = 256
-"""Changes in one transaction at most: keeps the others' wait for the lock short."""
+"""Changes from which on a transaction takes no more: keeps the others' wait for the lock short."""
 
 ResultT = TypeVar("ResultT")
 
@@ -59,7 +59,8 @@ class Writer:
         self._closed = False
         self._closing = threading.Lock()
         self._connection: Connection | None = database.connect()
-        self._pending: queue.SimpleQueue[_Change | None] = queue.SimpleQueue()
+        self._gathered: defaultdict[asyncio.AbstractEventLoop, list[_Change]] = defaultdict(list)
+        self._pending: queue.SimpleQueue[list[_Change] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._write, name="event-writer", daemon=True)
         self._thread.start()
 
@@ -87,7 +88,10 @@ class Writer:
         with self._closing:
             if self._closed:
                 raise StoreError("The event store is closed.", remedy="Open a new one.")
-            self._pending.put(_Change(order, apply, loop, answer, ahead, committed))
+            gathered = self._gathered[loop]
+            if not gathered:
+                loop.call_soon(self._hand_over, loop)
+            gathered.append(_Change(order, apply, loop, answer, ahead, committed))
         return answer
 
     def close(self) -> None:
@@ -96,21 +100,32 @@ class Writer:
             if self._closed:
                 return
             self._closed = True
+            for loop in tuple(self._gathered):
+                self._put(loop)
             self._pending.put(None)
         self._thread.join()
         if self._connection is not None:
             self._connection.close()
 
+    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ends a turn: to wake the writer for each change would have the two threads take the
+        interpreter's lock from one another."""
+        with self._closing:
+            self._put(loop)
+
+    def _put(self, loop: asyncio.AbstractEventLoop) -> None:
+        if changes := self._gathered.pop(loop, None):
+            self._pending.put(changes)
+
     def _write(self) -> None:
-        while (first := self._pending.get()) is not None:
-            group = [first]
+        while (group := self._pending.get()) is not None:
             with contextlib.suppress(queue.Empty):
                 while len(group) < MAX_GROUP:
-                    change = self._pending.get_nowait()
-                    if change is None:
+                    changes = self._pending.get_nowait()
+                    if changes is None:
                         self._pending.put(None)
                         break
-                    group.append(change)
+                    group += changes
             # by user (stable, so a user's changes stay in order): processes that lock the rows of
             # several users must lock them in one order, or each waits for the other
             group.sort(key=lambda change: change.order)
