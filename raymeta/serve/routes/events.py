@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI, Header, Query, Response
 from raymeta.config.serving import DEFAULT
 from raymeta.serve.access import Caller, Scope
 from raymeta.serve.export import MEDIA_TYPE, export_page
+from raymeta.serve.routes import direct
 from raymeta.serve.routes.access import described, needs
 from raymeta.serve.schemas.base import Name
 from raymeta.serve.schemas.events import EventsRequest, EventsResponse
@@ -28,22 +29,23 @@ IdempotencyKey = Annotated[
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """The routes of events."""
-    writer = Depends(needs(service, Scope.WRITE))
+    caller_of = needs(service, Scope.WRITE)
+    writer = Depends(caller_of)
     admin = Depends(needs(service, Scope.ADMIN))
 
-    @app.post("/v1/events", **described("events", 409, 413, 415))
+    kept = {"response_model": EventsResponse, **described("events", 409, 413, 415)}
+
+    @direct.post(app, "/v1/events", EventsRequest, caller_of, **kept)
     async def add_events(
         request: EventsRequest,
-        response: Response,
         caller: Annotated[Caller, writer],
         idempotency_key: IdempotencyKey = None,
-    ) -> EventsResponse:
+    ) -> Response:
         """Keeps events of one user, all or none. Answers once they are durable."""
         caller.tenant(request.tenant)
         answer, replayed = await service.writes.add_events(request, idempotency_key=idempotency_key)
-        if replayed:
-            response.headers["Idempotent-Replayed"] = "true"
-        return answer
+        headers = {"Idempotent-Replayed": "true"} if replayed else None
+        return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
 
     exported = described("events")
     exported["responses"][200] = {

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Response
 
 from raymeta.serve.access import Caller, Scope
+from raymeta.serve.routes import direct
 from raymeta.serve.routes.access import described, needs
 from raymeta.serve.routes.events import IdempotencyKey
 from raymeta.serve.schemas.recommend import (
@@ -19,10 +20,12 @@ from raymeta.serve.service import Service
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """The routes of recommendations."""
-    reader = Depends(needs(service, Scope.READ))
+    caller_of = needs(service, Scope.READ)
+    reader = Depends(caller_of)
     answers = described("recommendations", 409, 413, 415)
+    listed = {"response_model": RecommendResponse, **answers}
 
-    @app.post("/v1/recommend", response_model=RecommendResponse, **answers)
+    @direct.post(app, "/v1/recommend", RecommendRequest, caller_of, **listed)
     async def recommend(
         request: RecommendRequest,
         caller: Annotated[Caller, reader],
@@ -38,7 +41,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
             answering = service.online.interleaved
         return _json(await answering(request, idempotency_key=idempotency_key))
 
-    @app.post("/v1/rank", response_model=RecommendResponse, **answers)
+    @direct.post(app, "/v1/rank", RankRequest, caller_of, **listed)
     async def rank(
         request: RankRequest,
         caller: Annotated[Caller, reader],
@@ -56,7 +59,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         caller.tenant(request.tenant)
         return await service.answers.predict(request)
 
-    @app.post("/v1/session/recommend", response_model=RecommendResponse, **answers)
+    @direct.post(app, "/v1/session/recommend", SessionRequest, caller_of, **listed)
     async def recommend_in_session(
         request: SessionRequest, caller: Annotated[Caller, reader]
     ) -> Response:
