@@ -60,7 +60,7 @@ class Envelope:
         request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
-        self._began(1)
+        self._in_progress += 1
         status = 0  # of one whose caller went away
         try:
             with tracing.request_span(
@@ -71,17 +71,15 @@ class Envelope:
                     span.update_name(f"{scope['method']} {_route_of(scope)}")
                     span.set_attribute("http.response.status_code", status)
         finally:
-            self._began(-1)
+            self._in_progress -= 1
             self._note(scope, request_id, status, time.perf_counter() - started)
-
-    def _began(self, change: int) -> None:
-        self._in_progress += change
-        self._meter.set(metrics.REQUESTS_IN_PROGRESS, value=self._in_progress)
 
     def _note(self, scope: Scope, request_id: str, status: int, took_s: float) -> None:
         """Neither a path's ids nor a body is in a log: they are of users."""
         route = _route_of(scope)
         self._meter.observe(metrics.REQUEST_SECONDS, took_s, route, str(status))
+        # the others that one leaves behind: at a beginning it would stay at 1 when all is over
+        self._meter.set(metrics.REQUESTS_IN_PROGRESS, value=self._in_progress)
         if logger.isEnabledFor(logging.INFO):
             logger.info(
                 "request",

@@ -5,6 +5,7 @@ to the end. Leaves what a model does to `recommender`.
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Mapping
 from concurrent.futures import Executor
@@ -118,9 +119,12 @@ class TenantModels:
     traffic: Mapping[str, float] = field(default_factory=dict)
     salt: str = "traffic"
 
-    def event_types(self) -> set[str]:
+    @functools.cached_property
+    def event_types(self) -> frozenset[str]:
         """What an event may be: the log outlives a model that does not use a common type yet."""
-        return set(EVENT_TYPES).union(*(model.trained.event_types for model in self.all_models()))
+        return frozenset(EVENT_TYPES).union(
+            *(model.trained.event_types for model in self.all_models())
+        )
 
     def all_models(self) -> "list[Variant]":
         """Every model of every variant."""

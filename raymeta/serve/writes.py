@@ -121,7 +121,7 @@ class Writes:
             DataError: there are too many, a type is unknown, or a time lies ahead.
         """
         at_most("events", len(events), self._limits.max_events)
-        known_types = models.event_types()
+        known_types = models.event_types
         latest = now_ms + 1000 * self._limits.max_future_s
         stored = []
         for index, event in enumerate(events):
