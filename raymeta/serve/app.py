@@ -28,7 +28,7 @@ from raymeta.serve import last_good
 from raymeta.serve.access import Keys, require_keys_on
 from raymeta.serve.households import read_households
 from raymeta.serve.ingress import create_app
-from raymeta.serve.metric_export import RayMetrics
+from raymeta.serve.metric_export import RayMetrics, exported
 from raymeta.serve.models import Maker, TenantModels, load_models
 from raymeta.serve.problems import RETRY_AFTER_S
 from raymeta.serve.service import Service
@@ -99,6 +99,7 @@ class RecommenderReplica:
             state_cache_bytes=config.state_cache_bytes,
             rate_share=1.0 / config.replicas.num_replicas,
             households=read_households(config.households_file),
+            exported=exported,
         )
         self._has_models = False
         self._maintenance: asyncio.Task[None] | None = None

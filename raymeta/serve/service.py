@@ -5,7 +5,7 @@ includes every event answered for before. Leaves status codes and JSON to `ingre
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from raymeta.config.serving import DEFAULT, LimitsConfig, RetentionConfig
 from raymeta.observability import metrics
@@ -13,6 +13,7 @@ from raymeta.serve.access import Keys
 from raymeta.serve.answers import Answers
 from raymeta.serve.guard import StoreGuard
 from raymeta.serve.items import Items
+from raymeta.serve.live import Live
 from raymeta.serve.measured import MeasuredStore
 from raymeta.serve.models import Maker, Models, TenantModels
 from raymeta.serve.online import Online
@@ -46,6 +47,7 @@ class Service:
         state_cache_bytes: adapted states kept in memory.
         rate_share: this replica's part of the rates of the whole service, 0 to 1.
         households: real histories that the page can replay; None without any.
+        exported: what all replicas export of their numbers; None where nothing does.
         now_ms: the clock, in UTC milliseconds.
     """
 
@@ -60,6 +62,7 @@ class Service:
         state_cache_bytes: int,
         rate_share: float = 1.0,
         households: Households | None = None,
+        exported: Callable[[], Sequence[str]] | None = None,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self.meter = maker.meter
@@ -89,6 +92,7 @@ class Service:
             now_ms=now_ms,
             meter=self.meter,
         )
+        self.live = Live(exported)
         self.online = Online(store, self.models, self.answers, now_ms=now_ms)
         self.users = Users(
             store,

@@ -27,6 +27,7 @@ from raymeta.config.serving import LimitsConfig, RetentionConfig
 from raymeta.data.events import History
 from raymeta.evaluation.adapted import AdaptedScorer
 from raymeta.evaluation.metrics import ndcg_of_list
+from raymeta.observability import metrics
 from raymeta.serve.access import KeyConfig, Keys, Scope
 from raymeta.serve.households import find_households
 from raymeta.serve.ingress import create_app
@@ -37,6 +38,7 @@ from raymeta.serve.user_events.base import Retention
 from raymeta.serve.user_events.memory import MemoryEventStore
 from raymeta.train.run import train_in_process
 from tests.helpers.browser import ENTER, TAB, Page, axe_source, browser
+from tests.helpers.exposition import Replica
 from tests.helpers.http import listening
 from tests.helpers.shops import SHOP, describe_items, write_grouped_shop
 
@@ -77,7 +79,12 @@ def serving(artifact: Artifact) -> Iterator[Serving]:
         maker = Maker(executor, max_batch=16, generator=np.random.default_rng(0))
         variant = first_variant(artifact, maker)
 
-        def start(*, keys: Keys | None = None, households: Households | None = None) -> Any:
+        def start(
+            *,
+            keys: Keys | None = None,
+            households: Households | None = None,
+            exported: Callable[[], list[str]] | None = None,
+        ) -> Any:
             service = Service(
                 MemoryEventStore(retention=Retention(events=1000)),
                 maker,
@@ -86,6 +93,7 @@ def serving(artifact: Artifact) -> Iterator[Serving]:
                 retention=RetentionConfig(),
                 state_cache_bytes=1 << 20,
                 households=households,
+                exported=exported,
             )
             service.use({"default": TenantModels({"default": variant}, "default")})
             return listening(create_app(service))
@@ -238,13 +246,42 @@ def test_a_scenario_that_the_model_lacks_says_so_in_the_service_s_words(
 def test_the_operator_sees_what_followed_from_the_lists(
     driver: Any, serving: Serving, request: pytest.FixtureRequest
 ) -> None:
-    with serving() as address:
+    replicas = [Replica("a"), Replica("b")]
+    for replica, seconds in zip(replicas, (0.0015, 0.12), strict=True):
+        replica.set(metrics.MODEL_LOADED, (), time.time() - 300.0)
+        for _ in range(50):
+            replica.observe(metrics.REQUEST_SECONDS, ("/v1/recommend", "200"), seconds)
+            replica.add(metrics.ANSWERS, ("default", "default", "none"), 1)
+        replica.add(metrics.ANSWERS, ("default", "default", "store"), 25)
+        replica.add(metrics.STATE_LOOKUPS, ("hit",), 30)
+        replica.add(metrics.STATE_LOOKUPS, ("miss",), 10)
+    with serving(exported=lambda: [replica.text() for replica in replicas]) as address:
         page = Page(driver, address)
         page.open()
         for act in ("title", "purchase"):
             page.click(f"#list > .row:nth-child(2) .{act}")
         driver.get(f"{address}/ops")
         page.settled()
+        page.until(lambda: page.all("#latency tbody td"))
+        facts = dict(
+            zip(
+                [name.text for name in page.all("#now-facts dt")],
+                [value.text for value in page.all("#now-facts dd")],
+                strict=True,
+            )
+        )
+        assert facts["Replicas"] == "2"
+        assert facts["Lists answered"] == "150"
+        assert facts["Of them for anybody"] == "33.3%"
+        assert facts["State found in memory"] == "75.0%"
+        assert facts["Models loaded"] == "5 minutes ago"
+        row = page.text("#latency tbody tr:nth-child(2)")
+        assert row == "/v1/recommend 100 2.0 ms 145 ms 149 ms 0"
+        assert "the store did not answer: 50" in page.text("#fallbacks tbody")
+        page.click("#lately")
+        assert "ten seconds after" in page.text("#now-note")
+        page.click("#since-start")
+        assert "32 events in 30 days" in page.one("#days svg").get_attribute("aria-label")
         assert "30 impressions still open" in page.text("#live-note")
         assert page.text("#split") == "the split is as declared"
         cells = [cell.text for cell in page.all("#live tbody th, #live tbody td")]

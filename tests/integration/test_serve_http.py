@@ -72,6 +72,12 @@ def test_rays_metrics_port_has_the_numbers_of_every_replica(served: Served) -> N
         time.sleep(1.0)
         answers = scraped("ray_raymeta_answers_total")
     assert sum(value for _, value in answers) == before + 40
+    live = served.client.get("/ops/live").raise_for_status().json()
+    lists = sum(variant["lists"] for variant in live["since_start"]["answers"])
+    assert live["replicas"] == 2
+    assert lists >= before + 40
+    assert {"/v1/recommend", "/readyz"} <= {one["route"] for one in live["since_start"]["routes"]}
+    assert live["since_start"]["freshness"]["items scored"]["p99_ms"] > 0
     workers = {labels["WorkerId"] for labels, _ in scraped("ray_raymeta_model_info")}
     assert len(workers) >= 2
     seconds = scraped("ray_raymeta_request_seconds_count")

@@ -55,6 +55,13 @@ export const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).to
 
 export const counted = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 
+export const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)}%`);
+
+/** A table with a head a column; `rows` are its `tr`. */
+export const table = (heads, rows) => el("table", {},
+  el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col", textContent: head })))),
+  el("tbody", {}, ...rows));
+
 /** Says what happened, to the eye and to a screen reader. */
 export function say(text, { wrong = false } = {}) {
   const toast = byId("toast");

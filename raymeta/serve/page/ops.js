@@ -2,11 +2,11 @@
 
 import { get } from "./api.js";
 import { lineChart } from "./chart.js";
-import { byId, counted, el, say, svg } from "./dom.js";
+import { dayChart } from "./days.js";
+import { byId, counted, el, percent, say, svg, table } from "./dom.js";
+import { watch } from "./now.js";
 
 const WIDEST = 0.001; // a rate axis is never narrower, so that no rates at all can be drawn
-
-const percent = (share) => (share === null ? "–" : `${(100 * share).toFixed(1)}%`);
 
 async function show() {
   byId("main").setAttribute("aria-busy", "true");
@@ -48,25 +48,35 @@ function showLive(metrics) {
     byId("live").replaceChildren(liveTable(metrics.variants));
   }
   showInterleavings(metrics.interleavings);
+  byId("days").replaceChildren(dayChart(metrics.days, metrics.as_of_ms));
 }
 
 function liveTable(variants) {
-  const rows = Object.entries(variants);
-  const highest = (rate) => Math.max(WIDEST, ...rows.map(([, found]) => found[rate].high));
+  const rows = Object.entries(variants).flatMap(([name, found]) => [
+    { name, found },
+    ...scenariosOf(found).map(([scenario, part]) => ({ name, scenario, found: part })),
+  ]);
+  const highest = (rate) => Math.max(WIDEST, ...rows.map(({ found }) => found[rate].high));
   const [clicks, sales] = [highest("users_clicked"), highest("users_converted")];
   const heads = ["Variant", "Users", "Impressions", "Clicks", "Purchases", "Users who clicked",
     "Users who bought"];
-  if (rows.length > 1) heads.push("Less those of the default");
-  return el("table", {},
-    el("thead", {}, el("tr", {}, ...heads.map((head) => el("th", { scope: "col", textContent: head })))),
-    el("tbody", {}, ...rows.map(([name, found]) => el("tr", {},
-      el("th", { scope: "row", textContent: name }),
+  const several = Object.keys(variants).length > 1;
+  if (several) heads.push("Less those of the default");
+  return table(heads, rows.map(({ name, scenario, found }) =>
+    el("tr", { className: scenario ? "part" : "" },
+      el("th", { scope: "row", textContent: scenario ?? name }),
       ...[found.users, found.impressions].map(number),
       number(`${found.clicks} (${percent(found.click_rate.value)})`),
       number(`${found.conversions} (${percent(found.conversion_rate.value)})`),
       el("td", {}, whisker(found.users_clicked, clicks)),
       el("td", {}, whisker(found.users_converted, sales)),
-      rows.length > 1 ? el("td", {}, changes(found)) : null))));
+      several ? el("td", {}, changes(found)) : null)));
+}
+
+/** What lists were for, where a variant had several ends or another than to recommend. */
+function scenariosOf({ scenarios }) {
+  const found = Object.entries(scenarios);
+  return found.length > 1 || !scenarios.recommend ? found : [];
 }
 
 const number = (value) => el("td", { className: "number", textContent: value.toLocaleString("en") });
@@ -144,3 +154,4 @@ byId("windows").onsubmit = (event) => {
   show();
 };
 show();
+watch();

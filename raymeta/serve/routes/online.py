@@ -9,6 +9,7 @@ from raymeta.evaluation.online.attribution import Windows
 from raymeta.serve.access import Caller, Scope
 from raymeta.serve.routes.access import described, needs
 from raymeta.serve.schemas.base import Name
+from raymeta.serve.schemas.live import LiveNumbers
 from raymeta.serve.schemas.online import ExperimentsResponse, OnlineMetricsResponse
 from raymeta.serve.service import Service
 
@@ -25,6 +26,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
     ) -> ExperimentsResponse:
         """How users are dealt to variants."""
         return service.online.experiments(caller.tenant(tenant))
+
+    @app.get("/ops/live", include_in_schema=False)
+    async def live(
+        caller: Annotated[Caller, Depends(needs(service, Scope.ADMIN))], tenant: Name = DEFAULT
+    ) -> LiveNumbers:
+        """For the operator's page; programs read the same numbers at Ray's metrics ports."""
+        return await service.live.numbers(caller.tenant(tenant))
 
     @app.get("/v1/metrics/online", **described("operations"))
     async def online_metrics(
