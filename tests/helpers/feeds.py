@@ -1,11 +1,12 @@
 """A small feed in the files of KuaiRand, whose users differ in how much, and what, they click."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from raymeta.config.experiment import (
     AnilConfig,
@@ -19,7 +20,7 @@ from raymeta.config.scenario import AdsConfig
 from raymeta.data.prepare import prepare
 from raymeta.data.sources.kuairand import KuaiRand
 
-NUM_USERS, NUM_VIDEOS, NUM_SHOWN = 80, 12, 14
+NUM_USERS, NUM_VIDEOS, NUM_SHOWN, NUM_AUTHORS = 80, 12, 14, 2
 
 FEED = ExperimentConfig(
     name="feed",
@@ -40,26 +41,29 @@ FEED = ExperimentConfig(
 )
 
 
+Rate = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
+"""How often users `[N]` click on videos `[N]`; video n is by author n % NUM_AUTHORS."""
+
+
 def write_feed(
-    folder: Path, *, num_videos: int = NUM_VIDEOS, rate_by_author: Sequence[float] = ()
+    folder: Path,
+    *,
+    rate: Rate | None = None,
+    num_users: int = NUM_USERS,
+    num_videos: int = NUM_VIDEOS,
+    num_shown: int = NUM_SHOWN,
 ) -> Path:
     """Writes the tables, prepares them into `folder/data`, and returns that.
 
-    Args:
-        rate_by_author: how often the videos of each author are clicked, whoever is shown them; if
-            not given, there are authors of four videos who do not matter, and users differ.
+    Without `rate`, users differ in how much they click on every other video, authors do not matter.
     """
     generator = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
-    user = np.repeat(np.arange(NUM_USERS), NUM_SHOWN)
+    user = np.repeat(np.arange(num_users), num_shown)
     video = generator.integers(0, num_videos, len(user))
-    author = np.arange(num_videos) // 4
-    likes = generator.uniform(0.1, 0.9, NUM_USERS)[user]
-    rate = np.where(video % 2 == user % 2, likes, 0.1)
-    if rate_by_author:
-        author = np.arange(num_videos) % len(rate_by_author)
-        rate = np.array(rate_by_author)[author[video]]
-    click = generator.uniform(size=len(user)) < rate
+    likes = generator.uniform(0.1, 0.9, num_users)[user]
+    rates = np.where(video % 2 == user % 2, likes, 0.1) if rate is None else rate(user, video)
+    click = generator.uniform(size=len(user)) < rates
     long_view = click & (generator.uniform(size=len(user)) < 0.7)
     impressions = {
         "user_id": user,
@@ -73,11 +77,11 @@ def write_feed(
     names = ("user_active_degree", "is_live_streamer", "is_video_author")
     ranges = [f"{kind}_user_num_range" for kind in ("follow", "fans", "friend")]
     columns = [*names, *ranges, "register_days_range", *(f"onehot_feat{n}" for n in range(18))]
-    users = {name: generator.integers(0, 3, NUM_USERS) for name in columns}
-    pq.write_table(pa.table({"user_id": np.arange(NUM_USERS), **users}), folder / "users.parquet")
+    users = {name: generator.integers(0, 3, num_users) for name in columns}
+    pq.write_table(pa.table({"user_id": np.arange(num_users), **users}), folder / "users.parquet")
     videos = {
         "video_id": np.arange(num_videos),
-        "author_id": author,
+        "author_id": np.arange(num_videos) % NUM_AUTHORS,
         "video_type": ["NORMAL", "AD"] * (num_videos // 2),
         "upload_type": ["a"] * num_videos,
         "music_type": np.ones(num_videos),

@@ -2,7 +2,8 @@
 
 A user's support comes to them as columns: how many impressions, the user's rate so far, the rate
 above what the items have anyway, and the same among impressions that share a feature with the
-candidate, each smoothed. Item rates in training leave the row itself out.
+candidate, each smoothed. Item rates in training are counted on other users: a rate that leaves out
+the row alone would tell a tree what its label is.
 """
 
 import importlib.util
@@ -17,6 +18,7 @@ from scipy import sparse
 from raymeta.data.episodes import labelled_impressions
 from raymeta.data.events import support_from_events
 from raymeta.data.features import EncodedFeatures
+from raymeta.data.impressions import Labelled
 from raymeta.data.task_split import TaskSplit
 from raymeta.errors import ConfigError
 from raymeta.evaluation.labelled import TARGETS, CutUsers, cut_users, log_losses
@@ -30,6 +32,9 @@ GRIDS: dict[str, tuple[float, ...]] = {
     "boosting": (2, 3, 4, 7, 15, 31),
 }
 """Settings by validation log loss: impressions of smoothing, inverse penalty, leaves."""
+
+NUM_GROUPS = 10
+"""Groups of training users, each with item rates of the other groups."""
 
 SMOOTHING = 5.0
 """Impressions at the base rate that a user's and an item's rate in the columns start with."""
@@ -63,22 +68,21 @@ class ClickColumns:
 
     def __init__(self, split: TaskSplit) -> None:
         self._split = split
-        shown = labelled_impressions(split.train, split.view)
+        parts = [
+            labelled_impressions(split.train.shard(group, NUM_GROUPS), split.view)
+            for group in range(NUM_GROUPS)
+        ]
         num_items = len(split.catalogue)
-        self._counts = np.stack(
-            [
-                np.bincount(shown.item, weights=w, minlength=num_items)
-                for w in (None, shown.click, shown.conversion)
-            ],
-            axis=1,
-        )
+        self._of_group = np.stack([_counted(part, num_items) for part in parts])
+        self._counts = self._of_group.sum(0)
         self.base = self._counts[:, 1:].sum(0) / self._counts[:, 0].sum()
-        self._num_slots = int(shown.value.max()) + 1
+        self._num_slots = int(max(part.value.max(initial=0.0) for part in parts)) + 1
         self._features = split.catalogue.features
         self._field = np.array(split.catalogue.vocab.field_of_slot)
 
     def of(self, cuts: Sequence[CutUsers], *, counted: bool) -> Columns:
-        """The columns of all later impressions; `counted` of users whom the items count."""
+        """The columns of all later impressions; `counted` of the training users, whose own tenth of
+        the users is taken out of the items' counts."""
         made = [self._of_cut(cut, counted=counted) for cut in cuts]
         return Columns(*(_stacked([getattr(m, name) for m in made]) for name in vars(made[0])))
 
@@ -88,13 +92,13 @@ class ClickColumns:
         slot = np.concatenate([query.value for query in cut.queries]).astype(np.int64)
         slot = np.where(slot < self._num_slots, slot, 0)
         labels = cut.rows()[list(TARGETS)].to_numpy(np.float64)
-        counts = self._counts[item] - counted * np.column_stack([np.ones(len(item)), labels])
+        counts = self._counts_for(np.repeat(cut.user_rows, lengths), item, counted=counted)
         support = support_from_events(cut.supports, self._split.view)
         known = support["mask"].numpy()[:, None] * np.stack(
             [np.ones(support["mask"].shape), *(support[target].numpy() for target in TARGETS)], 1
         )
         own = np.repeat(known.sum(2), lengths, axis=0)
-        taste = [self._own(cut, support, row) for row in range(len(cut))]
+        taste = [self._own(cut, support, row, counted=counted) for row in range(len(cut))]
         numbers = np.column_stack([np.concatenate(taste), self.rates(counts, SMOOTHING)])
         parts = [_one_hot(slot, self._num_slots)]
         codes = [slot[:, None], self._features.index[item]]
@@ -112,12 +116,20 @@ class ClickColumns:
         tries = np.maximum(counts[:, :1], 0.0) + smoothing
         return (np.maximum(counts[:, 1:], 0.0) + smoothing * self.base) / tries
 
-    def _own(self, cut: CutUsers, support: dict[str, Any], row: int) -> Floats:
+    def _counts_for(
+        self, user_row: NDArray[np.int64], item: NDArray[np.int64], *, counted: bool
+    ) -> Floats:
+        """Counts of items `[N, 3]`, for users who are counted less those of their own group."""
+        counts = self._counts[item]
+        return counts - self._of_group[user_row % NUM_GROUPS, item] if counted else counts
+
+    def _own(self, cut: CutUsers, support: dict[str, Any], row: int, *, counted: bool) -> Floats:
         """Columns from one user's support for each later impression, `[Q, ...]`."""
         query, mask = cut.queries[row], support["mask"][row].numpy()
         known = support["item"][row].numpy()[mask]
         labels = np.stack([support[t][row].numpy()[mask] for t in TARGETS], 1).astype(np.float64)
-        above = labels - self.rates(self._counts[known], SMOOTHING)
+        counts = self._counts_for(np.full(len(known), cut.user_rows[row]), known, counted=counted)
+        above = labels - self.rates(counts, SMOOTHING)
         same_slot = query.value[:, None] == support["value"][row].numpy()[mask]
         masks = [
             np.ones((len(query), len(known)), bool),
@@ -142,6 +154,12 @@ class ClickColumns:
             used = (one > first)[:, None, :, None]
             found.append(((one[:, None, :, None] == other[None, :, None, :]) & used).any((2, 3)))
         return found
+
+
+def _counted(shown: Labelled, num_items: int) -> Floats:
+    """Impressions, clicks and conversions of each item, `[I, 3]`."""
+    weights = (None, shown.click, shown.conversion)
+    return np.stack([np.bincount(shown.item, w, num_items) for w in weights], axis=1)
 
 
 def tuned_baselines(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from raymeta.data.task_split import TaskSplit, load_task_split
-from raymeta.evaluation.baselines.clicks import GRIDS, ClickColumns, tuned_baselines
+from raymeta.evaluation.baselines.clicks import GRIDS, NUM_GROUPS, ClickColumns, tuned_baselines
 from raymeta.evaluation.labelled import cut_users
 from tests.helpers.feeds import FEED, write_feed
 
@@ -35,3 +35,19 @@ def test_the_support_is_read_from_the_user_and_not_from_the_padding(split: TaskS
     found = columns.of(cuts, counted=False).own[:, 0]
     lengths = [len(query) for cut in cuts for query in cut.queries]
     assert found.tolist() == np.repeat([3] * len(cuts[0]) + [6] * len(cuts[1]), lengths).tolist()
+
+
+def test_a_training_rows_item_rate_does_not_tell_its_label(split: TaskSplit) -> None:
+    columns = ClickColumns(split)
+    (cut,) = cut_users(split.train, [3], split.view)
+    made = columns.of([cut], counted=True)
+    item = np.concatenate([query.item for query in cut.queries])
+    group = np.repeat(cut.user_rows % NUM_GROUPS, [len(query) for query in cut.queries])
+    alike = 0
+    for one in np.unique(np.stack([group, item], 1), axis=0):
+        rows = (np.stack([group, item], 1) == one).all(1)
+        assert len(np.unique(made.counts[rows], axis=0)) == 1
+        alike += len(np.unique(made.labels[rows, 0])) == 2
+    assert alike > 20  # groups of rows with both labels
+    test = columns.of(cut_users(split.test, [3], split.view), counted=False).counts
+    assert test[:, 0].max() > made.counts[:, 0].max()

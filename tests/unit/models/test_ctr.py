@@ -1,5 +1,6 @@
 """Clicks and conversions: where an item and a user begin, by hand, and what a new item gets."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,13 @@ import torch
 from raymeta.algorithms.presets import anil
 from raymeta.artifact import load_artifact
 from raymeta.data.events import History, support_from_events
+from raymeta.data.task_split import load_task_split
+from raymeta.evaluation.labelled import cut_users, log_losses
+from raymeta.evaluation.labelled import predicted as predicted_of
 from raymeta.models.ctr import NUM_KNOWN, Ctr, ItemCounts
 from raymeta.models.embeddings import FieldEmbedding
 from raymeta.train.run import train_in_process
-from tests.helpers.feeds import FEED, write_feed
+from tests.helpers.feeds import FEED, NUM_AUTHORS, write_feed
 
 COUNTS = torch.tensor([[0.0, 0.0, 0.0], [10.0, 4.0, 1.0], [30.0, 6.0, 3.0]])
 """A new item, and two that were shown: 40 impressions, 10 clicks, 4 conversions."""
@@ -105,8 +109,9 @@ def test_padding_and_order_of_the_support_change_nothing() -> None:
 def test_an_item_that_training_never_saw_is_clicked_like_those_of_its_author(
     tmp_path: Path,
 ) -> None:
-    rates = (0.15, 0.75)
-    data = write_feed(tmp_path / "feed", rate_by_author=rates, num_videos=80)
+    rates = np.array([0.15, 0.75])
+    rate_of = lambda _, video: rates[video % NUM_AUTHORS]  # noqa: E731
+    data = write_feed(tmp_path / "feed", rate=rate_of, num_videos=80)
     training = FEED.training.model_copy(
         update={"max_outer_steps": 60, "outer_lr": 0.02, "validate_every": 10}
     )
@@ -125,4 +130,52 @@ def test_an_item_that_training_never_saw_is_clicked_like_those_of_its_author(
     )
     rows = one({"item": torch.tensor(index), "value": torch.ones(2)})
     found = extended.algorithm.predict(extended.meta_params, nobody, rows)[0, :, 0]
-    assert found.numpy() == pytest.approx(np.array(rates), abs=0.15)
+    assert found.numpy() == pytest.approx(rates, abs=0.15)
+
+
+def losses(data: Path, bayes: Callable[[float, int], float]) -> dict[int, tuple[float, ...]]:
+    """Click log loss of test users by size: the best that can be, adapted, unadapted."""
+    experiment = FEED.model_copy(
+        update={
+            "data": FEED.data.model_copy(update={"user_features": False}),
+            "training": FEED.training.model_copy(
+                update={"tasks_per_batch": 64, "max_outer_steps": 150, "outer_lr": 0.01}
+            ),
+        }
+    )
+    train_in_process(experiment, data, out=data.parent / "made")
+    artifact = load_artifact(data.parent / "made")
+    split = load_task_split(data, experiment.data)
+    types = artifact.view.feedback
+    assert types is not None
+    found = {}
+    for cut in cut_users(split.test, experiment.data.support_sizes, artifact.view):
+        labels = cut.rows()[["click", "conversion"]].to_numpy()
+        clicks = [float((h.event_type == types.click).sum()) for h in cut.supports]
+        best = np.repeat([bayes(c, cut.size) for c in clicks], [len(q) for q in cut.queries])
+        ways = [np.stack([best, best], 1)]
+        for adapted in (True, False):
+            p = predicted_of(
+                artifact.algorithm, artifact.meta_params, cut, artifact.view, adapted=adapted
+            )
+            ways.append(p)
+        found[cut.size] = tuple(float(log_losses(labels, p)[:, 0].mean()) for p in ways)
+    return found
+
+
+@pytest.mark.slow
+def test_users_who_click_more_or_less_are_told_as_well_as_can_be(tmp_path: Path) -> None:
+    likes = np.random.default_rng(1).beta(1.0, 1.5, 1500)
+    data = write_feed(tmp_path, rate=lambda user, _: likes[user], num_users=1500)
+    found = losses(data, lambda clicks, size: (clicks + 1.0) / (size + 2.5))
+    for size, (best, adapted, unadapted) in found.items():
+        assert adapted < best + 0.012
+        assert size == 0 or adapted < unadapted - 0.05
+
+
+@pytest.mark.slow
+def test_where_users_are_alike_there_is_nothing_to_gain(tmp_path: Path) -> None:
+    data = write_feed(tmp_path, rate=lambda user, _: np.full(len(user), 0.4), num_users=1500)
+    for best, adapted, unadapted in losses(data, lambda _clicks, _size: 0.4).values():
+        assert best - 0.003 < adapted < best + 0.006  # below the entropy only by chance: no leak
+        assert abs(adapted - unadapted) < 0.006
