@@ -8,6 +8,7 @@ import torch
 from scipy import sparse
 
 from raymeta.algorithms import presets
+from raymeta.algorithms.bound import bind
 from raymeta.data.events import pad_items, with_own_items
 from raymeta.models.cooccurrence import Cooccurrence, cooccurrence
 from raymeta.models.factorization import Factorization
@@ -56,6 +57,23 @@ def test_one_step_adds_the_ridge_regression_of_the_support() -> None:
     expected = lr * regression[[1, 4]].sum(0) / np.trace(regression) * ITEMS
     prior = np.log((matrix.sum(0) + 1) / (matrix.sum(0) + 1).sum())
     torch.testing.assert_close(scores, torch.from_numpy(prior + expected), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_users", [1, 3, 4, 18])
+def test_records_of_any_number_of_users_give_the_learners_numbers(num_users: int) -> None:
+    learner = presets.cavia(model_of(log()), inner_lr=0.7, num_inner_steps=2)
+    params = learner.init(torch.Generator())
+    bound = bind(learner, params)
+    rows = support([[user % ITEMS, (user * 5 + 2) % ITEMS] for user in range(num_users)])
+    state = bound.adapt(rows)
+    expected = learner.adapt(params, rows)
+    for name, value in expected.items():
+        torch.testing.assert_close(state[name], value)
+    torch.testing.assert_close(bound.score(state), learner.score(params, expected))
+    some = torch.tensor([[0, 3]]).expand(num_users, 2)
+    torch.testing.assert_close(
+        bound.score(state, some), learner.score(params, expected).gather(1, some)
+    )
 
 
 @pytest.mark.parametrize("user", [1, 4, 7])
