@@ -28,6 +28,7 @@ def test_how_many_there_are() -> None:
         "experiments/online_retail.yaml",
         "experiments/online_retail_search.yaml",
         "experiments/online_retail_sequence.yaml",
+        "experiments/online_retail_sequence_time.yaml",
         "experiments/online_retail_time.yaml",
         "experiments/synthetic_shop.yaml",
         "sweeps/inner_loop.yaml",
