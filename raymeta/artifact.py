@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from safetensors.torch import load_file, save_file
 from scipy import sparse
 from torch import Tensor
@@ -34,6 +35,7 @@ from raymeta.data.catalogue import Catalogue
 from raymeta.data.events import SupportView
 from raymeta.data.features import FeatureVocab
 from raymeta.data.impressions import FeedbackTypes
+from raymeta.data.intent import IntentRows, categories_of
 from raymeta.data.queries import item_texts
 from raymeta.data.task_split import TaskSplit, users_digest
 from raymeta.errors import ArtifactError, ConfigError, SchemaError
@@ -130,7 +132,6 @@ class Artifact:
             SchemaError: an id is missing, repeated or in the catalogue; or as for `encode_items`.
         """
         added = _new_item_ids(items, self.catalogue)
-        rows = self._encoded(items)
         known = self.catalogue.items
         columns = [name for name in known.column_names if name in items.column_names]
         fields = pa.schema([known.schema.field(name) for name in columns])
@@ -139,10 +140,11 @@ class Artifact:
             self.catalogue,
             items=pa.concat_tables([known, described_items], promote_options="default"),
         )
+        intent = _restored_intent(_intent_facts(self.view.intent), catalogue)
         tables = extend_tables(
             self.experiment,
             self.algorithm.tables(),
-            rows,
+            self._encoded(items) if intent is None else _categories(intent, len(added)),
             features=self.catalogue.vocab.encode(items),
         )
         matcher, scenario = self.matcher, self.experiment.scenario
@@ -152,6 +154,7 @@ class Artifact:
         return replace(
             self,
             catalogue=catalogue,
+            view=replace(self.view, intent=intent),
             matcher=matcher,
             algorithm=restore_algorithm(
                 self.experiment, tables, item_vocab=catalogue.vocab, user_vocab=self.user_vocab
@@ -205,6 +208,7 @@ def save_artifact(
             "min_value": split.view.min_value,
             "event_types": list(split.view.event_types),
             "feedback": split.view.feedback,
+            "intent": _intent_facts(split.view.intent),
         },
         "item_kinds": split.catalogue.kinds,
         "item_encoder": None if encoder is None else encoder.facts(),
@@ -271,6 +275,7 @@ def load_artifact(path: str | Path) -> Artifact:
             None if user_vocab is None else user_vocab.unknown,
             view.get("min_value"),
             FeedbackTypes(*view["feedback"]) if view.get("feedback") else None,
+            _restored_intent(view.get("intent"), catalogue),
         ),
         catalogue=catalogue,
         algorithm=restore_algorithm(
@@ -336,6 +341,33 @@ def _restored_matcher(
             )
         vectors = load_file(path / ITEM_TEXT)["vectors"]
     return TextMatcher(item_texts(catalogue.items, scenario.text_columns), vectors, encoder)
+
+
+def _intent_facts(rows: IntentRows | None) -> dict[str, Any] | None:
+    if rows is None:
+        return None
+    return {
+        "horizon_days": rows.horizon_days,
+        "max_moments": rows.max_moments,
+        "column": rows.column,
+        "categories": list(rows.categories),
+    }
+
+
+def _categories(rows: IntentRows, num_added: int) -> Params:
+    """The categories of the last items, as a model's table has them."""
+    return {"category_of_item": torch.from_numpy(rows.category_of_item[-num_added:].copy())}
+
+
+def _restored_intent(facts: Mapping[str, Any] | None, catalogue: Catalogue) -> IntentRows | None:
+    """What `_intent_facts` kept, over the items of a catalogue."""
+    if facts is None:
+        return None
+    categories = tuple(facts["categories"])
+    of_item = categories_of(catalogue.items, facts["column"], categories)
+    return IntentRows(
+        facts["horizon_days"], facts["max_moments"], facts["column"], categories, of_item
+    )
 
 
 def _new_item_ids(items: pa.Table, catalogue: Catalogue) -> list[str]:

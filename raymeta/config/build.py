@@ -10,6 +10,7 @@ from torch import Tensor
 from raymeta.adapters.select import state_bytes
 from raymeta.algorithms import presets
 from raymeta.algorithms.gradient_based import GradientBased
+from raymeta.config.build_intent import build_purchase_intent, restore_purchase_intent
 from raymeta.config.build_ratings import (
     build_rating_regression,
     rated_items,
@@ -28,6 +29,7 @@ from raymeta.config.experiment import (
     ExperimentConfig,
     FactorizationConfig,
     PreferenceMlpConfig,
+    PurchaseIntentConfig,
     RatingRegressionConfig,
     RidgeConfig,
     SequenceConfig,
@@ -90,6 +92,8 @@ def build_algorithm(
         tables = {**base.tables(), **required_pretrained(pretrained)}
         sequence = build_sequence(config, tables, num_event_types=len(split.event_types))
         return _algorithm(experiment.algorithm, sequence)
+    if isinstance(config, PurchaseIntentConfig):
+        return _algorithm(experiment.algorithm, build_purchase_intent(config, split))
     matrix = InteractionMatrix.from_histories(
         split.train, num_items=len(split.catalogue), positive_types=split.positive_types
     )
@@ -153,6 +157,8 @@ def restore_algorithm(
     if isinstance(config, RatingRegressionConfig):
         rated_table = restore_rated_items(tables, item_vocab)
         return _algorithm(experiment.algorithm, build_rating_regression(config, rated_table))
+    if isinstance(config, PurchaseIntentConfig):
+        return _algorithm(experiment.algorithm, restore_purchase_intent(config, tables))
     items = ItemFeatures(
         tables["item_index"],
         tables["item_weight"],
@@ -188,6 +194,8 @@ def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
         return {"item_baseline": tables["item_baseline"]}
     if experiment.model.name in ("ctr", "rating_regression"):
         return {}  # the model itself expects something of features; a new item has no counts
+    if experiment.model.name == "purchase_intent":
+        return {}  # a new item's category is one of its columns
     vectors = tables["item_vectors"] * start_of(tables).column_spectrum.sqrt()
     encoded = {"item_vectors": vectors, "item_prior": tables["item_prior"]}
     if ITEM_VECTORS in tables:
@@ -200,6 +208,8 @@ def item_weights(experiment: ExperimentConfig, tables: Params) -> Tensor:
     config = experiment.model
     if isinstance(config, CtrConfig | RatingRegressionConfig):
         return tables["item_counts"][:, 0].clone()
+    if isinstance(config, PurchaseIntentConfig):
+        return torch.ones(len(tables["category_of_item"]))
     if not isinstance(config, PreferenceMlpConfig):
         return tables["item_prior"].softmax(0)
     if config.feedback == "implicit":
@@ -217,7 +227,8 @@ def extend_tables(
     """A learner's tables with new items after those that they have.
 
     Args:
-        rows: what the item encoder gives the new items in `encoded_tables`.
+        rows: what the item encoder gives the new items in `encoded_tables`, and what else is
+            known of them by a table's name.
         features: of the new items.
     """
     if experiment.model.name in ("preference_mlp", "ctr", "rating_regression"):
@@ -226,7 +237,7 @@ def extend_tables(
         if "item_counts" in tables:
             counts = tables["item_counts"]
             rows["item_counts"] = counts.new_zeros(len(index), counts.shape[1])
-    else:
+    elif experiment.model.name != "purchase_intent":
         scale = start_of(tables).column_spectrum.sqrt()
         rows = {**rows, "item_vectors": rows["item_vectors"] / scale}
     return {

@@ -51,6 +51,22 @@ class FeedbackConfig(StrictModel):
     """The event type of a conversion, which counts where its impression was clicked."""
 
 
+class IntentRowsConfig(StrictModel):
+    """What is asked of a user: whether a category is bought within a horizon."""
+
+    category_column: str = "product_category"
+    """The item column that names the category."""
+
+    num_categories: PositiveInt = 40
+    """Those that most training users buy in; an item of another has no probability."""
+
+    horizon_days: PositiveFloat = 7.0
+    """The purchase counts within so many days after the moment."""
+
+    max_moments: PositiveInt = 32
+    """Adapting sees the last so many moments whose horizon has passed."""
+
+
 class DataConfig(StrictModel):
     """Which events are positive, which users are tasks, and how a task is cut in two."""
 
@@ -84,6 +100,9 @@ class DataConfig(StrictModel):
 
     feedback: FeedbackConfig | None = None
     """With `unit: impressions`, and only there: adapting sees impressions and what came of them."""
+
+    intent: IntentRowsConfig | None = None
+    """For the scenario intent, and only there: adapting sees what came true of a user's moments."""
 
     max_support_events: PositiveInt = 512
     """Adapting sees the last so many events: the retained view, in training and serving alike."""
@@ -226,8 +245,26 @@ class CtrConfig(StrictModel):
     """Width of the deep part."""
 
 
+class PurchaseIntentConfig(StrictModel):
+    """Purchases by category: a user's counts so far, a small network, a head of the user's own."""
+
+    name: Literal["purchase_intent"] = "purchase_intent"
+    """The model's name."""
+
+    embedding_dim: PositiveInt = 16
+    """Width of a category's vector; also of the vector that is a user's own."""
+
+    hidden_dim: PositiveInt = 32
+    """Width of the hidden layer."""
+
+
 ModelConfig = Annotated[
-    FactorizationConfig | PreferenceMlpConfig | RatingRegressionConfig | SequenceConfig | CtrConfig,
+    FactorizationConfig
+    | PreferenceMlpConfig
+    | RatingRegressionConfig
+    | SequenceConfig
+    | CtrConfig
+    | PurchaseIntentConfig,
     Field(discriminator="name"),
 ]
 
@@ -455,6 +492,14 @@ class ExperimentConfig(StrictModel):
                 "the scenario ratings needs data.unit items and a model that gives ratings: "
                 "rating_regression, or preference_mlp with feedback ratings"
             )
+        intent = self.scenario.name == "intent"
+        model = self.model.name == "purchase_intent"
+        if intent != (self.data.intent is not None) or intent != model:
+            raise ValueError(
+                "scenario intent goes with data.intent and model purchase_intent, and they with it"
+            )
+        if intent and self.data.unit != "visits":
+            raise ValueError("scenario intent needs data.unit: visits")
         return self
 
     def _gives_ratings(self) -> bool:

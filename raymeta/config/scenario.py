@@ -98,8 +98,19 @@ class RatingsConfig(StrictModel):
         return "-MAE" if self.judged_by == "error" else "nDCG@5"
 
 
+class IntentConfig(StrictModel):
+    """Whether a user buys in a category within a horizon, and how much of it sells in a week."""
+
+    metric: ClassVar[str] = "RIG"
+    """Relative information gain, 1 - log loss / log loss of the categories' rates."""
+
+    name: Literal["intent"] = "intent"
+    """The scenario's name."""
+
+
 ScenarioConfig = Annotated[
-    RecommendConfig | SearchConfig | AdsConfig | RatingsConfig, Field(discriminator="name")
+    RecommendConfig | SearchConfig | AdsConfig | RatingsConfig | IntentConfig,
+    Field(discriminator="name"),
 ]
 """Any scenario; each class has `metric`, the name of what validation measures (higher is better,
 a mean over what is judged), and a `name` to tell it by."""

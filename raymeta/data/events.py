@@ -14,11 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from raymeta.data.features import FeatureRow
-from raymeta.data.impressions import FeedbackTypes, Labelled, join_feedback
+from raymeta.data.impressions import Feedback, FeedbackTypes, Labelled, join_feedback
+from raymeta.data.intent import MS_PER_DAY, Asked, IntentRows, intent_support
 from raymeta.errors import DataError
 from raymeta.types import Examples
-
-MS_PER_DAY = 86_400_000.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,7 @@ class SupportView:
         min_value: events with a smaller value do not count; those without one do.
         feedback: rows are impressions, with the clicks and conversions that came of them; None
             where each event is a row of its own.
+        intent: rows are moments with what was bought after them (`raymeta.data.intent`).
     """
 
     max_events: int
@@ -75,6 +75,7 @@ class SupportView:
     unknown_user: FeatureRow | None = None
     min_value: float | None = None
     feedback: FeedbackTypes | None = None
+    intent: IntentRows | None = None
 
 
 def support_from_events(histories: Sequence[History], view: SupportView) -> Examples:
@@ -86,13 +87,24 @@ def support_from_events(histories: Sequence[History], view: SupportView) -> Exam
     last counted event, so the wall clock has no part in it.
 
     With `view.feedback`, each impression among those events is a row, with `click` and `conversion`
-    (1 or 0, see `raymeta.data.impressions`); what belongs to no impression is left out.
+    (1 or 0, see `raymeta.data.impressions`); what belongs to no impression is left out. With
+    `view.intent`, rows are moments (`raymeta.data.intent.intent_support`).
 
     Returns:
         `Examples` with `[T, S]` fields (see `raymeta.types`); S holds the longest support
         (`padded_width`).
     """
-    rows = _support_rows(histories, view)
+    events = _Retained.of(histories, view)
+    if view.intent is not None:
+        made = intent_support(
+            events.user,
+            events.item,
+            events.time_ms,
+            num_users=len(histories),
+            rows=view.intent,
+        )
+        return {name: torch.from_numpy(value) for name, value in made.items()}
+    rows = _support_rows(events, view)
     num_rows = np.bincount(rows.user, minlength=len(histories))
     column = np.arange(len(rows.user)) - np.repeat(np.cumsum(num_rows) - num_rows, num_rows)
     shape = (len(histories), padded_width(num_rows.tolist()))
@@ -135,51 +147,74 @@ class _Rows:
     conversion: NDArray[np.bool_] | None = None
 
 
-def _support_rows(histories: Sequence[History], view: SupportView) -> _Rows:
-    """All users in one pass: a pass for each would cost more than adapting does."""
-    item, event_type, time, value = (
-        np.concatenate([getattr(history, name) for history in histories])
-        for name in ("item", "event_type", "timestamp_ms", "value")
-    )
-    user = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
-    of_type = np.zeros(len(user), np.bool_)
-    for counted in view.event_types:
-        of_type |= event_type == counted
-    kept = np.flatnonzero((item >= 0) & of_type & reaches(value, view.min_value))
-    ordered = kept[np.lexsort((event_type[kept], item[kept], time[kept], user[kept]))]
-    last_of_user = np.cumsum(np.bincount(user[kept], minlength=len(histories))) - 1
-    from_end = last_of_user[user[ordered]] - np.arange(len(ordered))
-    order = ordered[from_end < view.max_events]
-    last_ms = time[ordered[last_of_user]] if len(ordered) else time
+@dataclass(frozen=True)
+class _Retained:
+    """The events of a batch of users that count, each `[E]`, by (user, time, item, type).
+
+    `last_ms` is the time of each one's user's last.
+    """
+
+    user: NDArray[np.int64]
+    item: NDArray[np.int64]
+    event_type: NDArray[np.int64]
+    time_ms: NDArray[np.int64]
+    value: NDArray[np.float32]
+    last_ms: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, histories: Sequence[History], view: SupportView) -> "_Retained":
+        """All users in one pass: a pass for each would cost more than adapting does."""
+        item, event_type, time, value = (
+            np.concatenate([getattr(history, name) for history in histories])
+            for name in ("item", "event_type", "timestamp_ms", "value")
+        )
+        user = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
+        of_type = np.zeros(len(user), np.bool_)
+        for counted in view.event_types:
+            of_type |= event_type == counted
+        kept = np.flatnonzero((item >= 0) & of_type & reaches(value, view.min_value))
+        ordered = kept[np.lexsort((event_type[kept], item[kept], time[kept], user[kept]))]
+        last_of_user = np.cumsum(np.bincount(user[kept], minlength=len(histories))) - 1
+        last = last_of_user[user[ordered]]
+        order = ordered[last - np.arange(len(ordered)) < view.max_events]
+        last_ms = time[ordered[last_of_user]] if len(ordered) else time
+        return cls(
+            user[order], item[order], event_type[order], time[order], value[order],
+            last_ms[user[order]],
+        )  # fmt: skip
+
+
+def _support_rows(events: _Retained, view: SupportView) -> _Rows:
     if view.feedback is not None:
         joined = join_feedback(
-            user=user[order],
-            item=item[order],
-            event_type=event_type[order],
-            timestamp_ms=time[order],
+            user=events.user,
+            item=events.item,
+            event_type=events.event_type,
+            timestamp_ms=events.time_ms,
             types=view.feedback,
         )
-        rows = order[joined.row]
-        return _Rows(
-            user=user[rows],
-            item=item[rows],
-            event_type=event_type[rows],
-            count=np.ones(len(rows), np.int64),
-            value=np.nan_to_num(value[rows], nan=0.0),
-            age_days=(last_ms[user[rows]] - time[rows]) / MS_PER_DAY,
-            click=joined.click,
-            conversion=joined.conversion,
-        )
-    pair = item * (event_type.max(initial=0) + 1) + event_type
-    latest, count = _latest_of_each((user * (pair.max(initial=0) + 1) + pair)[order])
-    rows = order[latest]
+        count = np.ones(len(joined.row), np.int64)
+        return _rows_at(events, joined.row, count, joined)
+    pair = events.item * (events.event_type.max(initial=0) + 1) + events.event_type
+    latest, count = _latest_of_each(events.user * (pair.max(initial=0) + 1) + pair)
+    return _rows_at(events, latest, count)
+
+
+def _rows_at(
+    events: _Retained,
+    rows: NDArray[np.int64],
+    count: NDArray[np.int64],
+    joined: Feedback | None = None,
+) -> _Rows:
     return _Rows(
-        user=user[rows],
-        item=item[rows],
-        event_type=event_type[rows],
+        user=events.user[rows],
+        item=events.item[rows],
+        event_type=events.event_type[rows],
         count=count,
-        value=np.nan_to_num(value[rows], nan=0.0),
-        age_days=(last_ms[user[rows]] - time[rows]) / MS_PER_DAY,
+        value=np.nan_to_num(events.value[rows], nan=0.0),
+        age_days=(events.last_ms[rows] - events.time_ms[rows]) / MS_PER_DAY,
+        click=None if joined is None else joined.click,
+        conversion=None if joined is None else joined.conversion,
     )
 
 
@@ -244,6 +279,18 @@ def pad_labelled(queries: Sequence[Labelled], *, width: int) -> Examples:
         rows[mask] = np.concatenate([getattr(query, name) for query in queries])
         padded[name] = torch.from_numpy(rows)
     return padded
+
+
+def pad_asked(queries: Sequence[Asked]) -> Examples:
+    """`now_ms` float64 and `mask`, `[T, R]`, and `label` `[T, R, C]`."""
+    width = padded_width(map(len, queries))
+    mask = np.arange(width) < np.array([len(query) for query in queries])[:, None]
+    now_ms = np.zeros(mask.shape)
+    now_ms[mask] = np.concatenate([query.now_ms for query in queries])
+    label = np.zeros((*mask.shape, queries[0].label.shape[1]), np.float32)
+    label[mask] = np.concatenate([query.label for query in queries])
+    padded = {"now_ms": now_ms, "mask": mask, "label": label}
+    return {name: torch.from_numpy(value) for name, value in padded.items()}
 
 
 def distinct_items(history: History, event_types: Sequence[int]) -> NDArray[np.int64]:

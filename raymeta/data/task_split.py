@@ -21,6 +21,7 @@ from raymeta.data.catalogue import Catalogue, catalogue_from_users
 from raymeta.data.events import SupportView, reaches
 from raymeta.data.features import EncodedFeatures, FeatureVocab
 from raymeta.data.impressions import FeedbackTypes
+from raymeta.data.intent import IntentRows, categories_of
 from raymeta.data.schema import FeatureSchema, load_feature_schema
 from raymeta.data.splits import UserSplit, split_users
 from raymeta.data.task_dataset import TaskDataset, UserTasks
@@ -92,6 +93,7 @@ def load_task_split(
         table = _read_table(Path(data_dir), "user")
         vocab = _count_users(table, schema, train.user_ids)
         read = {part: _with_features(users, table, vocab) for part, users in read.items()}
+    local = {part: catalogue.localise(users, tasks.item_ids) for part, users in read.items()}
     return TaskSplit(
         catalogue=catalogue,
         event_types=tasks.event_types,
@@ -102,8 +104,9 @@ def load_task_split(
             vocab.unknown if vocab else None,
             min_value=config.min_value,
             feedback=_feedback_types(tasks, config),
+            intent=_intent_rows(local["train"], catalogue, config, positive),
         ),
-        **{part: catalogue.localise(users, tasks.item_ids) for part, users in read.items()},
+        **local,
         dataset_sha256=str(tasks.manifest["dataset_sha256"]),
         user_vocab=vocab,
     )
@@ -200,6 +203,37 @@ def _feedback_types(tasks: TaskDataset, config: DataConfig) -> FeedbackTypes | N
         return None
     names = (IMPRESSION, config.feedback.click, config.feedback.conversion)
     return FeedbackTypes(*tasks.event_type_indices(names))
+
+
+def _intent_rows(
+    train: UserTasks, catalogue: Catalogue, config: DataConfig, positive_types: tuple[int, ...]
+) -> IntentRows | None:
+    """How rows of moments are made; the categories are those of most training users."""
+    asked = config.intent
+    if asked is None:
+        return None
+    if asked.category_column not in catalogue.items.column_names:
+        raise DataError(
+            f"The items have no column {asked.category_column!r} (data.intent.category_column).",
+            remedy=f"Name one of {', '.join(catalogue.items.column_names)}.",
+        )
+    column = catalogue.items[asked.category_column].cast(pa.string())
+    names = sorted(set(column.drop_null().to_pylist()))
+    category = categories_of(catalogue.items, asked.category_column, names)
+    events = train.events
+    counts = np.isin(events.event_type, positive_types) & (events.item >= 0)
+    bought = category[events.item[counts]]
+    pairs = np.unique(train.user_of_event()[counts] * (len(names) + 1) + bought + 1)
+    num_users = np.bincount(pairs % (len(names) + 1), minlength=len(names) + 1)[1:]
+    most = np.argsort(-num_users, kind="stable")[: asked.num_categories]
+    chosen = tuple(names[place] for place in most if num_users[place])
+    return IntentRows(
+        asked.horizon_days,
+        asked.max_moments,
+        asked.category_column,
+        chosen,
+        categories_of(catalogue.items, asked.category_column, chosen),
+    )
 
 
 def _count_units(

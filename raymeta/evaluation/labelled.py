@@ -108,3 +108,19 @@ def log_losses(labels_N2: NDArray[np.floating], p_N2: NDArray[np.floating]) -> N
     """Cross-entropy of each impression and target in nats, `[N, 2]`."""
     p = np.clip(np.asarray(p_N2, np.float64), 1e-6, 1.0 - 1e-6)
     return -np.where(labels_N2 > 0, np.log(p), np.log1p(-p))
+
+
+def method_rows(
+    name: str,
+    rows: pd.DataFrame,
+    p_NT: NDArray[np.floating],
+    *,
+    user_ids: NDArray[np.str_],
+    targets: Sequence[str],
+) -> pd.DataFrame:
+    """Rows to be judged (`user_row`, labels) with the users' ids and what a method says of them."""
+    rows["user_row"] = user_ids[rows["user_row"].to_numpy()].astype(object)
+    rows = rows.rename(columns={"user_row": "user_id"})
+    rows.insert(0, "method", name)
+    columns = {f"p_{t}": p_NT[:, i].astype(np.float32) for i, t in enumerate(targets)}
+    return rows.assign(**columns)

@@ -23,6 +23,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "mixture_with_ease": {"color": "#20303f", "linewidth": 1.6, "linestyle": "-.", "marker": "X"},
     "boosting": {"color": "#1f8a70", "linewidth": 1.6, "marker": "v"},
     "logistic_regression": {"color": "#3b6fb6", "linewidth": 1.6, "marker": "^"},
+    "user_rate": {"color": "#7d5ba6", "linewidth": 1.6, "marker": "D"},
+    "category_rate": {"color": "#8a8f98", "linewidth": 1.6, "linestyle": ":", "marker": "s"},
     "item_rate": {"color": "#7d5ba6", "linewidth": 1.6, "marker": "D"},
     "own_rate": {"color": "#4a90a4", "linewidth": 1.6, "linestyle": "--", "marker": "P"},
     "base_rate": {"color": "#8a8f98", "linewidth": 1.6, "linestyle": ":", "marker": "s"},

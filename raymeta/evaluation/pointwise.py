@@ -9,7 +9,7 @@ quantiles of the scores, ties within one counting one half.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ from scipy.stats import rankdata
 
 from raymeta.evaluation.bootstrap import LEVEL, interval
 from raymeta.evaluation.fold import OURS, FoldScores
-from raymeta.evaluation.labelled import TARGETS, log_losses
+from raymeta.evaluation.labelled import log_losses
 from raymeta.evaluation.summary import LABELS
 from raymeta.seeding import numpy_generator
 
@@ -29,6 +29,22 @@ ECE_BINS = 15
 AUC_BINS = 1000
 NUM_RESAMPLES = 1000
 FORMAT_VERSION = 1
+
+
+class Judged(NamedTuple):
+    """What a report is of.
+
+    Attributes:
+        targets: what the probabilities are of.
+        unit: what a support size counts.
+        curve: the metric of the picture.
+        about: what is known and what is judged, for a reader.
+    """
+
+    targets: tuple[str, ...]
+    unit: str
+    curve: str
+    about: str
 
 
 def auc(label: Floats, score: Floats) -> float:
@@ -63,11 +79,11 @@ def user_sums(
     }
 
 
-def summarise(scores: Sequence[FoldScores], *, seed: int = 0) -> dict[str, Any]:
+def summarise(scores: Sequence[FoldScores], *, judged: Judged, seed: int = 0) -> dict[str, Any]:
     """Everything that a report says of quality; methods, differences and folds as in ranking.
 
-    A metric's name is `click_auc` and so on. `calibration` has for ours and the unadapted model, by
-    target, the mean probability and the rate of each bin at the largest support size.
+    A metric's name is `click_auc` and so on, `click` one of the targets. `calibration` has for each
+    method, by target, the mean probability and the rate of each bin at the largest support size.
     """
     table = pd.concat([part.table for part in scores], ignore_index=True)
     present = [name for name in LABELS if name in set(table["method"])]
@@ -77,7 +93,8 @@ def summarise(scores: Sequence[FoldScores], *, seed: int = 0) -> dict[str, Any]:
         "support_sizes": sizes,
         "interval": {"level": LEVEL, "num_resamples": NUM_RESAMPLES, "over": "users"},
         "num_users": {},
-        "num_impressions": {},
+        "num_judged": {},
+        "judged": judged._asdict(),
         "methods": {name: {} for name in present},
         "differences": {name: {} for name in present if name != OURS and OURS in present},
         "calibration": {},
@@ -88,7 +105,7 @@ def summarise(scores: Sequence[FoldScores], *, seed: int = 0) -> dict[str, Any]:
         _summarise_size(result, {name: at_size[name] for name in present}, size, seed)
     for name in present:
         last = table[(table["size"] == sizes[-1]) & (table["method"] == name)]
-        result["calibration"][name] = {t: calibration(last, t) for t in TARGETS}
+        result["calibration"][name] = {t: calibration(last, t) for t in judged.targets}
     return result
 
 
@@ -104,7 +121,7 @@ def _summarise_size(
 ) -> None:
     users = np.unique(next(iter(tables.values()))["user_id"].to_numpy(str))
     result["num_users"][str(size)] = len(users)
-    result["num_impressions"][str(size)] = len(next(iter(tables.values())))
+    result["num_judged"][str(size)] = len(next(iter(tables.values())))
     draw = numpy_generator(seed, "bootstrap", size)
     drawn = draw.multinomial(
         len(users), np.full(len(users), 1 / len(users)), size=NUM_RESAMPLES
@@ -114,7 +131,7 @@ def _summarise_size(
     for name, rows in tables.items():
         user = np.searchsorted(users, rows["user_id"].to_numpy(str))
         found[name] = {}
-        for target in TARGETS:
+        for target in result["judged"]["targets"]:
             label = rows[target].to_numpy(np.float64)
             probability = rows[f"p_{target}"].to_numpy(np.float64)
             for metric, (sums, of) in user_sums(label, probability, user, len(users)).items():

@@ -8,14 +8,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from raymeta.evaluation.fold import OURS, UNADAPTED, FoldScores
-from raymeta.evaluation.labelled import TARGETS
 from raymeta.evaluation.page import PageTable, inline, render_page
 from raymeta.evaluation.plots import STYLES, draw_curve
 from raymeta.evaluation.pointwise import ECE_BINS
 from raymeta.evaluation.report import RESULTS, markdown_table, replacing, run_lines
 from raymeta.evaluation.scenarios.base import TextTable
 from raymeta.evaluation.summary import LABELS, Summary
-from raymeta.evaluation.tables import difference_rows, quality_rows
+from raymeta.evaluation.tables import difference_rows, format_span, quality_rows, signed_span
 
 TITLES = {"log_loss": "log loss", "auc": "AUC", "gauc": "GAUC", "ece": "ECE"}
 _MAIN = ("log_loss", "auc", "gauc")
@@ -31,7 +30,7 @@ def write_report(result: Summary, scores: Sequence[FoldScores], folder: Path) ->
         table = pd.concat([part.table for part in scores], ignore_index=True)
         table.to_parquet(partial / "per_impression.parquet", index=False)
         curve, reliability = partial / "curve.png", partial / "calibration.png"
-        draw_curve(result, curve, metric="click_gauc")
+        draw_curve(result, curve, metric=result["judged"]["curve"])
         draw_calibration(result, reliability)
         (partial / "report.md").write_text(to_markdown(result), encoding="utf-8")
         page = _to_html(result, curve, reliability)
@@ -42,14 +41,14 @@ def write_report(result: Summary, scores: Sequence[FoldScores], folder: Path) ->
 
 def text_tables(result: Summary) -> tuple[list[TextTable], list[str]]:
     """For a terminal: log loss, AUC and GAUC of each target, and paired differences."""
-    sizes = result["support_sizes"]
+    sizes, targets = result["support_sizes"], result["judged"]["targets"]
     tables = [
-        TextTable(f"{_title(target, metric)} after so many impressions", sizes, rows)
-        for target in TARGETS
+        TextTable(f"{_title(target, metric)} after so many {_unit(result)}", sizes, rows)
+        for target in targets
         for metric in _MAIN
         for rows in [quality_rows(result, f"{target}_{metric}")]
     ]
-    for target in TARGETS:
+    for target in targets:
         for metric in ("log_loss", "gauc"):
             rows = difference_rows(
                 result, sizes, metric=f"{target}_{metric}", marks=("[bold]", "[/bold]")
@@ -57,12 +56,14 @@ def text_tables(result: Summary) -> tuple[list[TextTable], list[str]]:
             if rows:
                 title = f"{_title(target, metric)}: adapted less each other method, paired by user"
                 tables.append(TextTable(title, sizes, rows))
-    return tables, ["A lower log loss is better; bold where clear of zero."]
+    lines = ["A lower log loss is better; bold where clear of zero."]
+    lines += [f"Demand, {label}: {', '.join(cells)}" for label, cells in _demand_rows(result)]
+    return tables, lines
 
 
 def to_markdown(result: Summary) -> str:
     """The report as a page."""
-    sections = [f"# {result['protocol']['name']}: new users by impressions seen", _about(result)]
+    sections = [f"# {result['protocol']['name']}: {_heading(result)}", _about(result)]
     for table in _tables(result, marks=("**", "**")):
         sections.append(f"## {table.title}\n\n{table.about}".rstrip())
         sections.append(markdown_table(table.head, table.rows))
@@ -71,8 +72,10 @@ def to_markdown(result: Summary) -> str:
 
 def draw_calibration(result: Summary, path: Path) -> None:
     """Writes a PNG: rate by probability at the largest support size, a panel a target."""
-    figure = Figure(figsize=(11.0, 4.8), dpi=144, layout="constrained")
-    for axes, target in zip(figure.subplots(1, len(TARGETS)), TARGETS, strict=True):
+    targets = result["judged"]["targets"]
+    figure = Figure(figsize=(5.5 * len(targets), 4.8), dpi=144, layout="constrained")
+    panels = figure.subplots(1, len(targets), squeeze=False)[0]
+    for axes, target in zip(panels, targets, strict=True):
         axes.plot([0, 1], [0, 1], color="#8a8f98", linewidth=1.0)
         for name, found in result["calibration"].items():
             points = found[target]
@@ -86,7 +89,8 @@ def draw_calibration(result: Summary, path: Path) -> None:
         axes.set_xlabel("mean probability of the bin")
         axes.set_ylabel("rate")
         size = result["support_sizes"][-1]
-        axes.set_title(f"{target} after {size} impressions, {ECE_BINS} bins", loc="left")
+        title = f"{_spaced(target)} after {size} {_unit(result)}, {ECE_BINS} bins"
+        axes.set_title(title, loc="left")
         axes.legend(frameon=False, fontsize=8.5)
     figure.savefig(path)
 
@@ -102,20 +106,20 @@ def _to_html(result: Summary, curve: Path, reliability: Path) -> str:
     )
     return render_page(
         result,
-        title=f"{result['protocol']['name']}: new users by impressions seen",
+        title=f"{result['protocol']['name']}: {_heading(result)}",
         protocol=_about(result),
         cards=[],
         curve=curve,
-        curve_alt="GAUC of clicks by impressions seen; the same numbers are below.",
+        curve_alt=f"{result['judged']['curve']} by support size; the same numbers are below.",
         tables=tables,
     )
 
 
 def _tables(result: Summary, *, marks: tuple[str, str]) -> list[PageTable]:
     sizes = result["support_sizes"]
-    head = ["impressions known", *map(str, sizes)]
+    head = [f"{_unit(result)} known", *map(str, sizes)]
     tables = []
-    for target in TARGETS:
+    for target in result["judged"]["targets"]:
         for metric in TITLES:
             name = f"{target}_{metric}"
             tables.append(PageTable(_title(target, metric), head, quality_rows(result, name)))
@@ -123,7 +127,29 @@ def _tables(result: Summary, *, marks: tuple[str, str]) -> list[PageTable]:
             if rows and metric in ("log_loss", "gauc"):
                 title = f"{_title(target, metric)}: adapted less each other method"
                 tables.append(PageTable(title, head, rows, "Same users, 95% interval."))
+    if result.get("demand"):
+        tables.append(_demand_table(result))
     return [*tables, _tuned(result), _calibration_table(result)]
+
+
+def _demand_table(result: Summary) -> PageTable:
+    about = (
+        f"The last {result['demand']['num_periods']} periods of the horizon's length: buyers of a "
+        "category in a period, summed over the users known before it. WAPE is the sum of absolute "
+        "errors over that of buyers, bias the sum of errors over it; 95% intervals over periods."
+    )
+    head = ["forecast", "WAPE", "adapted less it", "bias"]
+    return PageTable("Demand by category and period", head, _demand_rows(result), about)
+
+
+def _demand_rows(result: Summary) -> list[tuple[str, list[str]]]:
+    demand = result.get("demand") or {"methods": {}, "differences": {}}
+    rows = []
+    for name, errors in demand["methods"].items():
+        less = demand["differences"].get(name)
+        cells = [format_span(errors["wape"]), signed_span(less["wape"]) if less else ""]
+        rows.append((LABELS[name], [*cells, signed_span(errors["bias"])]))
+    return rows
 
 
 def _calibration_table(result: Summary) -> PageTable:
@@ -153,15 +179,25 @@ def _tuned(result: Summary) -> PageTable:
 
 def _about(result: Summary) -> str:
     users = ", ".join(f"{n:,} at {s}" for s, n in result["num_users"].items())
-    shown = ", ".join(f"{n:,} at {s}" for s, n in result["num_impressions"].items())
+    judged = ", ".join(f"{n:,} at {s}" for s, n in result["num_judged"].items())
     return (
-        "Known of a user: the first k impressions and what had come of them. Judged: the "
-        "probabilities of a click and of a conversion after it of all later impressions of "
-        f"catalogue items ({shown}; users: {users}). {result['protocol']['split']}. ± half of the "
-        f"95% interval from {result['interval']['num_resamples']:,} resamples of users. The base "
-        "rate is chance: an AUC of one half."
+        f"{result['judged']['about']} Judged: {judged}; users: {users}. "
+        f"{result['protocol']['split']}. ± half of the 95% interval from "
+        f"{result['interval']['num_resamples']:,} resamples of users."
     )
 
 
+def _heading(result: Summary) -> str:
+    return f"new users by {_unit(result)} known"
+
+
+def _unit(result: Summary) -> str:
+    return str(result["judged"]["unit"])
+
+
+def _spaced(target: str) -> str:
+    return target.replace("_", " ")
+
+
 def _title(target: str, metric: str) -> str:
-    return f"{target.capitalize()} {TITLES[metric]}"
+    return f"{_spaced(target).capitalize()} {TITLES[metric]}"

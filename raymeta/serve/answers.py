@@ -137,9 +137,10 @@ class Answers:
         asker = await self._found_or_anybody(request)
         require_scenario(asker.recommender, _scenario_of(request))
         require_targets(asker.recommender, request.targets)
-        known = asker.recommender.artifact.catalogue.index_of
         given = list(dict.fromkeys(request.items))
+        known = asker.recommender.predictable(given)
         query = _candidates_query(given, known, request, asker.recommender)
+        query = replace(query, now_ms=self._now_ms())
         ranking = await self._ranked(asker, query)
         response = self._response(request, asker, ranking, started)
         unknown = [item_id for item_id in given if item_id not in known]

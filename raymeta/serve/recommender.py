@@ -78,6 +78,7 @@ class Query:
         explain: measure what moved each item; the user must be given as a record.
         slot: the number of the place that shows the candidates, 0 for the usual one, where the
             model gives probabilities: it orders by the first of them then. None: by its scores.
+        now_ms: the moment of the question, which some probabilities depend on.
     """
 
     wish: Wish
@@ -89,6 +90,7 @@ class Query:
     words: str | None = None
     explain: bool = False
     slot: int | None = None
+    now_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,15 @@ class Recommender:
     def targets(self) -> tuple[str, ...]:
         """What the model gives probabilities of."""
         return tuple(getattr(self.artifact.algorithm, "targets", ()))
+
+    def predictable(self, item_ids: Sequence[str]) -> dict[str, int]:
+        """Those of the items that the model has a score or a probability of, with their index."""
+        index_of = self.artifact.catalogue.index_of
+        found = {item_id: index_of[item_id] for item_id in item_ids if item_id in index_of}
+        intent = self.artifact.view.intent
+        if intent is None:
+            return found
+        return {i: index for i, index in found.items() if intent.category_of_item[index] >= 0}
 
     @property
     def catalogue_version(self) -> int:
@@ -300,7 +311,11 @@ class Recommender:
         if query.slot is None or not query.candidates:
             return None
         item = torch.tensor([query.candidates])
-        rows = {"item": item, "value": torch.full(item.shape, float(query.slot))}
+        rows = {
+            "item": item,
+            "value": torch.full(item.shape, float(query.slot)),
+            "now_ms": torch.tensor([float(query.now_ms)], dtype=torch.float64),
+        }
         return self._learner.predict(user.state, rows)[0]
 
     def _searched(self, user: AdaptedUser, query: Query) -> Tensor:

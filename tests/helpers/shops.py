@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +47,14 @@ def write_grouped_shop(
                 "visit": visit.tolist(),
             }
         )
+    ids = [f"i{index:03d}" for index in range(num_groups * items_per_group)]
+    return write_tasks(folder, rows, ids, name=f"grouped-{num_users}-{seed}")
+
+
+def write_tasks(
+    folder: Path, rows: list[dict[str, Any]], item_ids: Sequence[str], *, name: str
+) -> Path:
+    """Writes `folder/tasks` of users who have purchases alone; `name` stands for the data."""
     tasks = folder / "tasks"
     tasks.mkdir(parents=True)
     schema = pa.schema(
@@ -60,13 +69,12 @@ def write_grouped_shop(
         ]
     )
     pq.write_table(pa.Table.from_pylist(rows, schema), tasks / "bucket-00000.parquet")
-    ids = [f"i{index:03d}" for index in range(num_groups * items_per_group)]
-    pq.write_table(pa.table({"item_id": ids}), tasks / "items.parquet")
+    pq.write_table(pa.table({"item_id": item_ids}), tasks / "items.parquet")
     manifest = {
         "format_version": 1,
         "event_types": ["purchase"],
         "buckets": [{"file": "bucket-00000.parquet"}],
-        "dataset_sha256": f"grouped-{num_users}-{seed}",
+        "dataset_sha256": name,
     }
     (tasks / "manifest.json").write_text(json.dumps(manifest))
     return folder

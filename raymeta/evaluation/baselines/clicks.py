@@ -6,9 +6,8 @@ candidate, each smoothed. Item rates in training are counted on other users: a r
 the row alone would tell a tree what its label is.
 """
 
-import importlib.util
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +19,9 @@ from raymeta.data.events import support_from_events
 from raymeta.data.features import EncodedFeatures
 from raymeta.data.impressions import Labelled
 from raymeta.data.task_split import TaskSplit
-from raymeta.errors import ConfigError
-from raymeta.evaluation.labelled import TARGETS, CutUsers, cut_users, log_losses
+from raymeta.evaluation.baselines import tabular
+from raymeta.evaluation.baselines.tabular import Columns, Fitted
+from raymeta.evaluation.labelled import TARGETS, CutUsers, cut_users
 
 Floats = NDArray[np.float64]
 BASELINES = ("base_rate", "item_rate", "own_rate", "logistic_regression", "boosting")
@@ -40,27 +40,9 @@ SMOOTHING = 5.0
 """Impressions at the base rate that a user's and an item's rate in the columns start with."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """What a baseline reads of later impressions, all `[N, ...]`.
-
-    Attributes:
-        labels: click and conversion.
-        counts, own: impressions, clicks and conversions of the item in training, and of the user
-            in the support.
-        numbers, codes, one_hot: of item, user and slot, as a model of columns reads them.
-    """
-
-    labels: Floats
-    counts: Floats
-    own: Floats
-    numbers: Floats
-    codes: NDArray[np.int64]
-    one_hot: sparse.csr_array
-
-
 class ClickColumns:
-    """Makes columns from cut users.
+    """Makes columns from cut users; `counts` are impressions, clicks and conversions of the item
+    in training, and of the user in the support, `[N, 6]`.
 
     Args:
         split: catalogue, features, and the training users that items are counted on.
@@ -83,8 +65,7 @@ class ClickColumns:
     def of(self, cuts: Sequence[CutUsers], *, counted: bool) -> Columns:
         """The columns of all later impressions; `counted` of the training users, whose own tenth of
         the users is taken out of the items' counts."""
-        made = [self._of_cut(cut, counted=counted) for cut in cuts]
-        return Columns(*(_stacked([getattr(m, name) for m in made]) for name in vars(made[0])))
+        return tabular.stacked([self._of_cut(cut, counted=counted) for cut in cuts])
 
     def _of_cut(self, cut: CutUsers, *, counted: bool) -> Columns:
         lengths = [len(query) for query in cut.queries]
@@ -100,7 +81,7 @@ class ClickColumns:
         own = np.repeat(known.sum(2), lengths, axis=0)
         taste = [self._own(cut, support, row, counted=counted) for row in range(len(cut))]
         numbers = np.column_stack([np.concatenate(taste), self.rates(counts, SMOOTHING)])
-        parts = [_one_hot(slot, self._num_slots)]
+        parts = [tabular.one_hot(slot, self._num_slots)]
         codes = [slot[:, None], self._features.index[item]]
         parts.append(self._features.take(item).matrix(self._split.catalogue.vocab.num_rows))
         if self._split.user_vocab is not None:
@@ -108,7 +89,11 @@ class ClickColumns:
             codes.append(user.index)
             parts.append(user.matrix(self._split.user_vocab.num_rows))
         return Columns(
-            labels, counts, own, numbers, np.column_stack(codes), sparse.hstack(parts).tocsr()
+            labels,
+            np.column_stack([counts, own]),
+            numbers,
+            np.column_stack(codes),
+            sparse.hstack(parts).tocsr(),
         )
 
     def rates(self, counts: Floats, smoothing: float) -> Floats:
@@ -173,80 +158,23 @@ def tuned_baselines(
     columns = ClickColumns(split)
     train = columns.of(cut_users(split.train, sizes, split.view), counted=True)
     validation = columns.of(cut_users(split.validation, sizes, split.view), counted=False)
-    methods: dict[str, Callable[[CutUsers], Floats]] = {}
-    facts: dict[str, Any] = {}
-    for name in names:
-        note(f"Tuning {name}")
-        best: tuple[float, float, Callable[[Columns], Floats]] | None = None
-        for setting in GRIDS.get(name, (0.0,)):
-            fitted = _fit(name, setting, train, columns)
-            loss = float(log_losses(validation.labels, fitted(validation)).sum(1).mean())
-            if best is None or loss < best[0]:
-                best = loss, setting, fitted
-        assert best is not None
-        loss, setting, chosen = best
-        methods[name] = _from_cut(chosen, columns)
-        facts[name] = {
-            "setting": setting,
-            "validation_log_loss": loss,
-            "num_configurations": len(GRIDS.get(name, (0.0,))),
-        }
-    return methods, facts
+    fits = {name: partial(_fit, name, train=train, columns=columns) for name in names}
+    methods, facts = tabular.tune(fits, GRIDS, validation, note=note)
+    return {name: _from_cut(fitted, columns) for name, fitted in methods.items()}, facts
 
 
-def _from_cut(
-    fitted: Callable[[Columns], Floats], columns: ClickColumns
-) -> Callable[[CutUsers], Floats]:
+def _from_cut(fitted: Fitted, columns: ClickColumns) -> Callable[[CutUsers], Floats]:
     return lambda cut: fitted(columns.of([cut], counted=False))
 
 
-def _fit(
-    name: str, setting: float, train: Columns, columns: ClickColumns
-) -> Callable[[Columns], Floats]:
+def _fit(name: str, setting: float, *, train: Columns, columns: ClickColumns) -> Fitted:
     if name == "base_rate":
         return lambda rows: np.tile(columns.base, (len(rows.labels), 1))
     if name == "item_rate":
-        return lambda rows: columns.rates(rows.counts, setting)
+        return lambda rows: columns.rates(rows.counts[:, :3], setting)
     if name == "own_rate":
-        return lambda rows: columns.rates(rows.own, setting)
-    if importlib.util.find_spec("sklearn") is None:
-        raise ConfigError(
-            f"The baseline {name} is scikit-learn's, which is not installed.",
-            remedy="pip install 'raymeta[ads]', or name others with --baselines.",
-        )
-    fit = _fit_logistic if name == "logistic_regression" else _fit_boosting
-    models = [fit(setting, train, train.labels[:, target]) for target in range(len(TARGETS))]
-    return lambda rows: np.stack([model(rows) for model in models], 1)
-
-
-def _fit_logistic(setting: float, train: Columns, label: Floats) -> Callable[[Columns], Floats]:
-    from sklearn.linear_model import LogisticRegression
-
-    mean, std = train.numbers.mean(0), train.numbers.std(0) + 1e-9
-
-    def inputs(rows: Columns) -> sparse.csr_array:
-        return sparse.hstack([(rows.numbers - mean) / std, rows.one_hot]).tocsr()
-
-    model = LogisticRegression(C=setting, max_iter=300, tol=1e-3).fit(inputs(train), label)
-    return lambda rows: np.asarray(model.predict_proba(inputs(rows))[:, 1])
-
-
-def _fit_boosting(setting: float, train: Columns, label: Floats) -> Callable[[Columns], Floats]:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    def inputs(rows: Columns) -> Floats:
-        return np.column_stack([rows.numbers, rows.codes])
-
-    model = HistGradientBoostingClassifier(
-        max_leaf_nodes=int(setting),
-        learning_rate=0.06,
-        max_iter=150,
-        min_samples_leaf=100,
-        l2_regularization=1.0,
-        early_stopping=False,
-        random_state=0,
-    ).fit(inputs(train), label)
-    return lambda rows: np.asarray(model.predict_proba(inputs(rows))[:, 1])
+        return lambda rows: columns.rates(rows.counts[:, 3:], setting)
+    return tabular.fit_model(name, setting, train)
 
 
 def _user_features(cut: CutUsers) -> EncodedFeatures:
@@ -256,12 +184,3 @@ def _user_features(cut: CutUsers) -> EncodedFeatures:
     return EncodedFeatures(
         np.stack([row.index for row in known]), np.stack([row.weight for row in known]), {}
     )
-
-
-def _one_hot(code: NDArray[np.int64], width: int) -> sparse.csr_array:
-    rows = np.arange(len(code))
-    return sparse.csr_array((np.ones(len(code)), (rows, code)), shape=(len(code), width))
-
-
-def _stacked(parts: Sequence[Any]) -> Any:
-    return sparse.vstack(parts).tocsr() if sparse.issparse(parts[0]) else np.concatenate(parts)

@@ -1,6 +1,7 @@
 """Ads: clicks and conversions of what a new user is shown, after so many impressions."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,29 @@ from raymeta.errors import DataError
 from raymeta.evaluation.adapted import Adapts
 from raymeta.evaluation.baselines.clicks import BASELINES, ClickColumns, tuned_baselines
 from raymeta.evaluation.fold import OURS, UNADAPTED, EvaluationSettings, FoldScores
-from raymeta.evaluation.labelled import TARGETS, CutUsers, cut_users, log_losses, predicted
-from raymeta.evaluation.pointwise import summarise
+from raymeta.evaluation.labelled import (
+    TARGETS,
+    CutUsers,
+    cut_users,
+    log_losses,
+    method_rows,
+    predicted,
+)
+from raymeta.evaluation.pointwise import Judged, summarise
 from raymeta.evaluation.pointwise_report import text_tables, write_report
 from raymeta.evaluation.scenarios.base import Measure, Note, ScenarioKind, Sums
 from raymeta.types import Params, TaskBatch
+
+JUDGED = Judged(
+    targets=TARGETS,
+    unit="impressions",
+    curve="click_gauc",
+    about=(
+        "Known of a user: the first k impressions and what had come of them. Judged: the "
+        "probabilities of a click and of a conversion after it of all later impressions of "
+        "catalogue items. The base rate is chance: an AUC of one half."
+    ),
+)
 
 
 class Ads:
@@ -110,12 +129,8 @@ class Ads:
         return cuts
 
     def _frame(self, name: str, cut: CutUsers, p_N2: np.ndarray) -> pd.DataFrame:
-        rows = cut.rows()
-        rows["user_row"] = self._split.test.user_ids[rows["user_row"].to_numpy()].astype(object)
-        rows = rows.rename(columns={"user_row": "user_id"})
-        rows.insert(0, "method", name)
-        columns = {f"p_{t}": p_N2[:, i].astype(np.float32) for i, t in enumerate(TARGETS)}
-        return rows.assign(**columns)
+        user_ids = self._split.test.user_ids
+        return method_rows(name, cut.rows(), p_N2, user_ids=user_ids, targets=TARGETS)
 
 
-ADS = ScenarioKind(Ads, BASELINES, summarise, write_report, text_tables)
+ADS = ScenarioKind(Ads, BASELINES, partial(summarise, judged=JUDGED), write_report, text_tables)

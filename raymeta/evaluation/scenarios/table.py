@@ -9,6 +9,7 @@ from raymeta.errors import ConfigError
 from raymeta.evaluation.fold import EvaluationSettings
 from raymeta.evaluation.scenarios.ads import ADS
 from raymeta.evaluation.scenarios.base import Scenario, ScenarioKind
+from raymeta.evaluation.scenarios.intent import INTENT
 from raymeta.evaluation.scenarios.ratings import RATINGS
 from raymeta.evaluation.scenarios.recommend import RECOMMEND
 from raymeta.evaluation.scenarios.search import SEARCH
@@ -18,6 +19,7 @@ SCENARIOS: dict[str, ScenarioKind] = {
     "search": SEARCH,
     "ads": ADS,
     "ratings": RATINGS,
+    "intent": INTENT,
 }
 
 

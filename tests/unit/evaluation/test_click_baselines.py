@@ -32,7 +32,7 @@ def test_the_own_rate_is_that_of_the_support_smoothed_to_the_base(split: TaskSpl
 def test_the_support_is_read_from_the_user_and_not_from_the_padding(split: TaskSplit) -> None:
     columns = ClickColumns(split)
     cuts = cut_users(split.test, [3, 6], split.view)
-    found = columns.of(cuts, counted=False).own[:, 0]
+    found = columns.of(cuts, counted=False).counts[:, 3]
     lengths = [len(query) for cut in cuts for query in cut.queries]
     assert found.tolist() == np.repeat([3] * len(cuts[0]) + [6] * len(cuts[1]), lengths).tolist()
 
@@ -46,7 +46,7 @@ def test_a_training_rows_item_rate_does_not_tell_its_label(split: TaskSplit) -> 
     alike = 0
     for one in np.unique(np.stack([group, item], 1), axis=0):
         rows = (np.stack([group, item], 1) == one).all(1)
-        assert len(np.unique(made.counts[rows], axis=0)) == 1
+        assert len(np.unique(made.counts[rows, :3], axis=0)) == 1
         alike += len(np.unique(made.labels[rows, 0])) == 2
     assert alike > 20  # groups of rows with both labels
     test = columns.of(cut_users(split.test, [3], split.view), counted=False).counts

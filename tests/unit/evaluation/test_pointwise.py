@@ -7,6 +7,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from raymeta.evaluation.fold import FoldScores
 from raymeta.evaluation.pointwise import auc, calibration, summarise, user_sums
+from raymeta.evaluation.scenarios.ads import JUDGED
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_paired_differences_are_narrower_than_means_and_of_the_right_sign(rows):
     label, p, user = rows
     worse = 0.5 + 0.2 * (p - 0.5)
     table = pd.concat([frame("adapted", p, label, user), frame("unadapted", worse, label, user)])
-    result = summarise([FoldScores(table, {}, {})])
+    result = summarise([FoldScores(table, {}, {})], judged=JUDGED)
     mean = result["methods"]["adapted"]["5"]["click_log_loss"]
     difference = result["differences"]["unadapted"]["5"]["click_log_loss"]
     assert difference["high"] < 0
