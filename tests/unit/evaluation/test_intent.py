@@ -6,6 +6,7 @@ import pytest
 
 from raymeta.artifact import load_artifact
 from raymeta.data.task_split import load_task_split
+from raymeta.evaluation.baselines.intents import GRIDS
 from raymeta.evaluation.demand import NAIVE, cut_periods, naive_forecasts, summarise_demand
 from raymeta.evaluation.fold import FoldScores
 from raymeta.evaluation.intents import cut_after_visits, end_of, known_of, predicted
@@ -58,7 +59,9 @@ def test_where_users_are_alike_nothing_is_gained(tmp_path):
     assert abs(found["adapted"] - found["unadapted"]) < 0.01
 
 
-def test_it_is_scored_beside_baselines_and_reported(world, tmp_path):
+def test_it_is_scored_beside_baselines_and_reported(world, tmp_path, monkeypatch):
+    monkeypatch.setitem(GRIDS, "boosting", (7,))
+    monkeypatch.setitem(GRIDS, "logistic_regression", (0.1,))
     artifact, *_ = world
     settings = evaluation_settings(BUYERS)
     scores = evaluate_artifact(artifact, artifact.path.parent, settings)
