@@ -9,6 +9,7 @@ import typer
 from raymeta.cli.evaluate import render as render_evaluation
 from raymeta.cli.output import console, emit, result_console
 from raymeta.cli.serve import wait_for_interrupt, written_households
+from raymeta.cli.shoppers import UNADAPTED, render_shoppers, save_unadapted, shop
 from raymeta.cli.story import STORY_VISITS, render_story, tell, typical_household
 from raymeta.cli.train import progress
 from raymeta.config.experiment import DataConfig, ExperimentConfig, TrainingConfig
@@ -65,23 +66,37 @@ def demo(
     )
     typical = typical_household(measured, split.test)
     store = folder / "events.sqlite"
+    unadapted = save_unadapted(artifact, split, run / UNADAPTED)
     with (
         written_households(artifact.path, data if serve else None) as households,
-        serve_artifact(artifact.path, port=port, store=store, households_file=households) as url,
+        serve_artifact(
+            artifact.path,
+            port=port,
+            store=store,
+            households_file=households,
+            beside={UNADAPTED: unadapted},
+        ) as url,
     ):
+        with console.status("Households shop at two variants"):
+            run_id = f"household-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+            experiment_found = shop(url, artifact, split.test, run=run_id)
         rows = tell(url, artifact, split.test[typical], positive_types=split.positive_types)
         summary = {
             "url": url,
             "household": str(split.test.user_ids[typical]),
             "households": measured.facts(),
             "story": rows,
+            "experiment": experiment_found,
             "artifact": artifact.path,
             "report": folder / "report",
             "validation": {str(k): v for k, v in result.curve.items()},
         }
+        if not as_json:
+            result_console().print(render_shoppers(experiment_found))
         emit(summary, as_json=as_json, render=render_story)
         if serve:
             console.print(f"Now be a new shopper yourself: open {url}/ in a browser.")
+            console.print(f"What the experiment gave, and how the service does: {url}/ops")
             console.print("Serving until Ctrl-C.")
             wait_for_interrupt()
             console.print("Stopping ...")

@@ -16,6 +16,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from raymeta.config.serving import DEFAULT
 from raymeta.data.episodes import cut
 from raymeta.data.events import History
 from raymeta.evaluation.fixed_target import FixedTarget
@@ -72,7 +73,13 @@ def tell(
         new = history.where((history.visit == visits - 1) & (history.item >= 0))
         answer = _post(
             f"{url}/v1/recommend",
-            {"user_id": user_id, "n": 10, "events": _wire(new, artifact), "exclude": had},
+            {
+                "user_id": user_id,
+                "n": 10,
+                "events": _wire(new, artifact),
+                "exclude": had,
+                "variant": DEFAULT,
+            },
         )
         ids = [item["id"] for item in answer["items"]]
         rows.append(

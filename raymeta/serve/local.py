@@ -10,7 +10,7 @@ import logging
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ def serve_artifact(
     keys_file: str | Path | None = None,
     households_file: str | Path | None = None,
     compat: Sequence[str] = (),
+    beside: Mapping[str, str | Path] | None = None,
     address: str | None = None,
 ) -> Iterator[str]:
     """Serves one artifact for the length of a `with`; gives the base URL once it is ready.
@@ -66,6 +67,7 @@ def serve_artifact(
         keys_file: the API keys; anybody may call without one.
         households_file: real histories that the page can replay, as JSON.
         compat: products whose requests are understood too: gorse, metarank, personalize.
+        beside: other variants by name, which get as many of the users each.
         address: of a running Ray cluster; one is started on this machine if not given.
 
     Raises:
@@ -77,9 +79,14 @@ def serve_artifact(
         with serve_artifact("runs/shop/artifact") as url:
             print(url)  # http://127.0.0.1:8000
     """
+    folders = {DEFAULT: artifact, **(beside or {})}
+    tenant = TenantConfig(
+        variants={name: str(Path(folder).absolute()) for name, folder in folders.items()},
+        traffic=dict.fromkeys(folders, 1.0),
+    )
     config = ServingConfig.parse(
         {
-            "tenants": {DEFAULT: TenantConfig(variants={DEFAULT: str(Path(artifact).absolute())})},
+            "tenants": {DEFAULT: tenant},
             "store": _store_config(store),
             "access": None
             if keys_file is None
