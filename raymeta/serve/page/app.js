@@ -162,7 +162,8 @@ async function tried(scenario) {
   const { answer, took } = await ranked(items, { scenario, query, variant: page.variant });
   if (scenario === "search") return "Type a query: this model orders its hits for you.";
   await showList(answer, took, guarded(act));
-  return "What is on the shelf, as advertisements in your order.";
+  guarded(() => wasShown(answer, numSeen()))();
+  return "What is on the shelf, as advertisements in your order: the likeliest click first.";
 }
 
 let underWay = 0;

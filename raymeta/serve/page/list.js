@@ -1,6 +1,6 @@
 // The list for the visitor: what moved, by how much, why, and what the answer was made from.
 
-import { byId, el, replaceRows, sentence, signed, svg, titleParts } from "./dom.js";
+import { byId, el, percent, replaceRows, sentence, signed, svg, titleParts } from "./dom.js";
 import { cardsOf } from "./cards.js";
 import { groupOf, tile } from "./tiles.js";
 
@@ -61,6 +61,7 @@ function rowOf(item, place, cards, scale) {
         "aria-label": `View ${card.title}`,
       }),
       el("p", { className: "rest", textContent: rest || (card.category ? sentence(card.category) : "") }),
+      chancesOf(item),
     ),
     scoresOf(item, scale),
     el("div", { className: "row-acts" },
@@ -84,6 +85,15 @@ function whyParts(reasons, cards) {
       className: reason.effect < 0 ? "effect down" : "effect up", textContent: ` ${signed(reason.effect)}`,
     }),
   ]);
+}
+
+/** The probabilities that the model gives, of one that gives some. */
+function chancesOf({ probabilities }) {
+  const found = Object.entries(probabilities ?? {});
+  return found.length ? el("p", {
+    className: "chances",
+    textContent: found.map(([what, p]) => `${sentence(what.replaceAll("_", " "))} ${percent(p)}`).join(" · "),
+  }) : null;
 }
 
 /** How far an item came since the list before. */

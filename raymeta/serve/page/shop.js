@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { cardsOf, remember } from "./cards.js";
 import { byId, counted, el, replaceRows, sentence, titleParts } from "./dom.js";
 import { hueOf, tile } from "./tiles.js";
-import { ranked } from "./visitor.js";
+import { ranked, wasShown } from "./visitor.js";
 
 const A_PAGE = 12;
 const NUM_CHIPS = 7;
@@ -79,17 +79,18 @@ async function show({ more = false } = {}) {
   byId("more").hidden = shelf.offset + items.length >= total;
 }
 
-function cardOf(card, moved = "") {
+/** `from` names the list that an item stands in, so that what follows counts as its doing. */
+function cardOf(card, { moved = "", from = {} } = {}) {
   const { name, rest } = titleParts(card.title);
   const button = (type, text, label) => el("button", {
     type: "button", className: type, textContent: text, "aria-label": `${label} ${card.title}`,
-    onclick: () => setup.act(type, card, {}),
+    onclick: () => setup.act(type, card, from),
   });
   const price = card.price === undefined || card.price === null ? null
     : el("span", { className: "price", textContent: card.price.toFixed(2) });
   const picture = el("button", {
     type: "button", className: "picture", "aria-label": `View ${card.title}`,
-    onclick: () => setup.act("view", card, {}),
+    onclick: () => setup.act("view", card, from),
   }, tile(card));
   return el("li", { className: "card", "data-id": card.item_id, "data-category": card.category ?? "" },
     picture,
@@ -131,8 +132,12 @@ export async function search(words) {
       + "Train an artifact for the scenario search to have the words weigh in the order.");
   replaceRows(byId("shelf"), (await cardsOf(order)).map((card, place) => {
     const way = ids.indexOf(card.item_id) - place;
-    return cardOf(card, way === 0 ? "" : `${way > 0 ? "▲" : "▼"} ${Math.abs(way)}`);
+    return cardOf(card, {
+      moved: way === 0 ? "" : `${way > 0 ? "▲" : "▼"} ${Math.abs(way)}`,
+      from: { ranking_id: answer.recommendation_id, position: place },
+    });
   }));
+  wasShown(answer, A_PAGE); // the first screen: more would crowd what the visitor did out of the log
   return undefined;
 }
 
