@@ -123,7 +123,7 @@ def render_shoppers(found: Mapping[str, Any]) -> Table:
         title="An experiment: households are dealt to two variants",
         caption="Of the products that a household was shown before its visits, those that it then "
         "bought, and the households that found any (95% interval). It would have bought them "
-        "without a list.",
+        "without a list; and where the intervals overlap, so few households do not tell.",
         caption_justify="left",
     )
     for name in ("variant", "households", "shown", "bought", "households that found any"):

@@ -93,11 +93,12 @@ function whisker({ value, low, high }, highest) {
 }
 
 function changes(found) {
-  const of = (change, what) => (change ? el("span", {
+  const of = (change, what) => (change ? el("p", {
     className: change.is_clear ? (change.value < 0 ? "down" : "up") : "rest",
-    textContent: `${what} ${percent(change.value)}${change.is_clear ? "" : ", not clear"} `,
+    textContent: `${what} ${change.value > 0 ? "+" : ""}${percent(change.value)}${
+      change.is_clear ? "" : ", not clear"}`,
   }) : null);
-  return el("span", {}, of(found.users_clicked_change, "clicked"),
+  return el("div", {}, of(found.users_clicked_change, "clicked"),
     of(found.users_converted_change, "bought"));
 }
 
