@@ -500,6 +500,8 @@ class ExperimentConfig(StrictModel):
             )
         if intent and self.data.unit != "visits":
             raise ValueError("scenario intent needs data.unit: visits")
+        if intent and self.data.support_events not in (None, self.data.positive_events):
+            raise ValueError("scenario intent counts positive events alone: no data.support_events")
         return self
 
     def _gives_ratings(self) -> bool:

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 
 from raymeta.artifact import load_artifact
+from raymeta.config.experiment import ExperimentConfig
 from raymeta.data.task_split import load_task_split
+from raymeta.errors import ConfigError, DataError
 from raymeta.evaluation.baselines.intents import GRIDS
 from raymeta.evaluation.demand import NAIVE, cut_periods, naive_forecasts, summarise_demand
 from raymeta.evaluation.fold import FoldScores
@@ -49,7 +51,7 @@ def test_with_many_visits_the_known_rates_are_approached(world):
     found = losses(*world, 50)
     gain, possible = (found["anybody"] - found[name] for name in ("adapted", "oracle"))
     assert possible > 0.05
-    assert gain > 0.75 * possible
+    assert gain > 0.7 * possible
     assert losses(*world, 1)["adapted"] > found["oracle"] + 0.02  # one visit cannot tell as much
 
 
@@ -115,3 +117,27 @@ def test_what_is_known_at_a_date_is_what_came_before_it(world):
         known = known_of(cut, split.view)
         assert (known["silent_days"] >= 0).all()
         assert (known["num_baskets"] >= 1).all()
+
+
+@pytest.mark.parametrize(
+    ("part", "changed", "why"),
+    [
+        ("model", {"name": "factorization"}, "model purchase_intent"),
+        ("data", {"intent": None}, "goes with data.intent"),
+        ("data", {"unit": "items"}, "needs data.unit: visits"),
+        ("data", {"support_events": ["view", "purchase"]}, "positive events alone"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(part, changed, why):
+    values = BUYERS.model_dump(mode="json")
+    values[part] = changed if part == "model" else {**values[part], **changed}
+    with pytest.raises(ConfigError, match=why):
+        ExperimentConfig.parse(values, source="test")
+
+
+def test_a_column_that_items_lack_is_named(world):
+    folder = world[0].path.parent
+    asked = BUYERS.data.intent.model_copy(update={"category_column": "aisle"})
+    with pytest.raises(DataError, match="no column 'aisle'") as error:
+        load_task_split(folder, BUYERS.data.model_copy(update={"intent": asked}))
+    assert "category" in str(error.value)
