@@ -99,7 +99,7 @@ def build_algorithm(
     )
     if isinstance(config, FactorizationConfig):
         width = max(config.dim, MAX_TRAINING_VALUES // max(1, matrix.num_items))
-        start = cooccurrence(matrix.users_items, dim=width)
+        start = cooccurrence(matrix.users_items, dim=width, item_exponent=config.item_exponent)
         model = build_factorization(config, start, num_event_types=len(split.event_types))
         return _algorithm(experiment.algorithm, _for_scenario(experiment, model))
     features = split.catalogue.features

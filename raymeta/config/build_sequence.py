@@ -30,6 +30,7 @@ def build_factorization(
         regularisation=config.regularisation,
         serving_dim=config.dim,
         ridge_by_size=config.ridge_by_size,
+        item_exponent=config.item_exponent,
         outer_loss=config.outer_loss,
     )
 

@@ -144,6 +144,10 @@ class FactorizationConfig(StrictModel):
     """How the ridge follows the number of rows n of a support, from where it is learned: it is
     regularisation x (n / 32)^ridge_by_size. Not given: one ridge for all."""
 
+    item_exponent: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Items are divided by this power of how many users have them before co-occurrences are
+    counted; .5 and a large ridge make the start item neighbours by cosine, as small logs want."""
+
     outer_loss: Literal["ndcg", "softmax"] = "ndcg"
     """`ndcg`: soft nDCG@10 of the list. `softmax`: over all later items, its tail included."""
 

@@ -5,6 +5,10 @@ decomposition, the ridge regression of the items on one another is M = X' (X X' 
 W diag(s / (s + r)) W', the symmetric part of EASE (Steck, "Embarrassingly Shallow Autoencoders for
 Sparse Data", WWW 2019, eq. 8, before its division by each item's variance). W and s do not depend
 on r, so that r can be learned, and the first D columns of W are the best of that width.
+
+The columns of X may first be divided by n_j^e, with n_j the users of item j. Then r moves M from
+such a regression to item neighbours: r M tends to n_ij / (n_i n_j)^e, which for e = 1/2 is the
+cosine. A log of a few hundred users wants that end: it does not bear an inverse.
 """
 
 from dataclasses import dataclass, replace
@@ -61,13 +65,18 @@ class Cooccurrence:
         return self.spectrum[: self.item_vectors.shape[1]]
 
 
-def cooccurrence(users_items: sparse.csr_array, *, dim: int) -> Cooccurrence:
+def cooccurrence(
+    users_items: sparse.csr_array, *, dim: int, item_exponent: float = 0.0
+) -> Cooccurrence:
     """The decomposition and the prior of the matrix `[U, I]` (see the module's formula).
 
     Args:
         dim: D; less where the matrix has a lower rank.
+        item_exponent: e.
     """
-    spectrum, right = _truncated_svd(users_items, dim)
+    users = torch.from_numpy(np.asarray(users_items.sum(axis=0), np.float64).ravel())
+    scale = sparse.diags_array(item_scale(users, item_exponent).numpy())
+    spectrum, right = _truncated_svd(sparse.csr_array(users_items @ scale), dim)
     counts = np.asarray(users_items.sum(axis=0)).ravel() + 1.0
     prior = np.log(counts / counts.sum())
     vectors = torch.from_numpy(np.ascontiguousarray(right, np.float32))
@@ -78,6 +87,11 @@ def cooccurrence(users_items: sparse.csr_array, *, dim: int) -> Cooccurrence:
         torch.tensor(float(np.log(counts.sum()))),
         torch.tensor(float(np.log(len(counts)))),
     )
+
+
+def item_scale(users: torch.Tensor, exponent: float) -> torch.Tensor:
+    """n^-e of items with `users` n, `[I]`; 1 for an item that nobody has."""
+    return users.clamp(min=1.0) ** -exponent
 
 
 def _truncated_svd(

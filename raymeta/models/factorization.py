@@ -17,9 +17,13 @@ With y = W' x of its row x, and D = s + r, the ridge regression without it is
 
     W (diag(s / D) - k (y / D) (y / D)') W',    k = r / (1 - y' (y / D))
 
-by the formula of Sherman and Morrison. The ridge may follow how many rows n a support has,
-r (n / 32)^b with b learned: one order of an online shop is a few items that say little beyond what
-often goes with them, ten orders bear out rare pairs.
+by the formula of Sherman and Morrison. Where the log's columns were divided by a power of how many
+users n their items have (`item_exponent`), so is x, and the regression without the user is then
+scaled from n to n - 1 users of each of its items, which is exact as r grows (cosines).
+
+The ridge may follow how many rows n a support has, r (n / 32)^b with b learned: one order of an
+online shop is a few items that say little beyond what often goes with them, ten orders bear out
+rare pairs.
 
 Leaving a user out is exact as long as W spans the whole log, which is why training uses more
 columns than are served (`serving`).
@@ -32,7 +36,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from raymeta.models.base import masked_mean
-from raymeta.models.cooccurrence import Cooccurrence
+from raymeta.models.cooccurrence import Cooccurrence, item_scale
 from raymeta.models.ranking_losses import indicator, soft_ndcg_loss
 from raymeta.types import Examples, Params
 
@@ -53,6 +57,7 @@ class Factorization:
         num_event_types: types of events that a support row can have.
         ridge_by_size: start value of b, how the ridge follows the size of the support; None: one
             ridge for all, and nothing to learn.
+        item_exponent: what `start` was made with.
         outer_loss: `ndcg` (soft nDCG@10) or `softmax` (mean over the Q later items of -log softmax
             among the items that are not in the support).
     """
@@ -68,6 +73,7 @@ class Factorization:
         serving_dim: int | None = None,
         num_event_types: int = 1,
         ridge_by_size: float | None = None,
+        item_exponent: float = 0.0,
         outer_loss: str = "ndcg",
     ) -> None:
         self._start, self._regularisation = start, regularisation
@@ -77,6 +83,7 @@ class Factorization:
         self._serving_dim = min(serving_dim or self._dim, self._dim)
         self._num_event_types, self._outer_loss = num_event_types, outer_loss
         self._ridge_by_size = ridge_by_size
+        self._item_exponent = item_exponent
         self._popularity = self._prior + start.log_num_items  # log of its share to the mean share
 
     @property
@@ -112,6 +119,7 @@ class Factorization:
             regularisation=self._regularisation,
             num_event_types=self._num_event_types,
             ridge_by_size=self._ridge_by_size,
+            item_exponent=self._item_exponent,
             outer_loss=self._outer_loss,
         )
 
@@ -155,6 +163,8 @@ class Factorization:
             + params["count_weight"] * support["count"].clamp(min=1.0).log()
             - params["age_weight"] * torch.log1p(support["age_days"] / 7.0)
         )
+        if self._is_rescaled(support):
+            log_weight = log_weight + self._log_rescaled(support)[support["item"]]
         return torch.where(support["mask"], log_weight.exp(), 0.0)
 
     def query_loss(
@@ -166,7 +176,10 @@ class Factorization:
     def training_scores(self, params: Params, shared: Params, support: Examples) -> Tensor:
         """Scores of all items, `[I]`, a training user's own part of the log left out of them."""
         direction = self.direction(params, shared, support)
-        return self._prior + self.prior_correction(support) + self._vectors @ direction
+        adapted = self._vectors @ direction
+        if self._is_rescaled(support):
+            adapted = adapted * self._log_rescaled(support).exp()
+        return self._prior + self.prior_correction(support) + adapted
 
     def ranking_loss(self, scores: Tensor, support: Examples, query: Examples) -> Tensor:
         """The outer loss of scores `[I]`, whoever gave them."""
@@ -236,15 +249,32 @@ class Factorization:
     def _left_out(self, ridge: Tensor, support: Examples) -> tuple[Tensor, Tensor]:
         """z `[D]` and c with (1 - c z z')^2 = 1 - k z z', z = y / (s (s + r))^(1/2)."""
         row = indicator(support["own_item"], support["own_mask"], self._prior)
+        row = row * item_scale(self._users(), self._item_exponent)
         coordinates = row @ self._vectors
         damped = self._spectrum + ridge
         along = coordinates / (self._spectrum * damped).sqrt()
         length = along.square().sum()
-        unseen = (row.sum() - coordinates.square().sum()).clamp(min=0.0)  # outside the columns
+        outside = row.square().sum() - coordinates.square().sum()  # of the columns
+        unseen = outside.clamp(min=0.0)
         leverage = (coordinates.square() / damped).sum() + unseen / ridge
         remainder = 1.0 - ridge * length / (1.0 - leverage)
         root = remainder.clamp(min=_MIN_REMAINDER).sqrt()
         return along, (1.0 - root) / length.clamp(min=1e-12)
+
+    def _is_rescaled(self, support: Examples) -> bool:
+        """Whether the user is among those whose number its items were divided by."""
+        return "own_item" in support and self._item_exponent > 0.0
+
+    def _log_rescaled(self, support: Examples) -> Tensor:
+        """log (n / (n - 1))^e of the items that a training user was counted with, else 0, `[I]`."""
+        row = indicator(support["own_item"], support["own_mask"], self._prior)
+        users = self._users()
+        others = item_scale(users - row, self._item_exponent)
+        return torch.log(others / item_scale(users, self._item_exponent))
+
+    def _users(self) -> Tensor:
+        """Training users of each item, `[I]`; the prior counts one more."""
+        return (self._prior + self._start.log_total).exp() - 1.0
 
     def prior_correction(self, support: Examples) -> Tensor:
         """What the prior changes by with the user's own items counted once less, `[I]`."""

@@ -25,15 +25,19 @@ def log() -> np.ndarray:
     return matrix
 
 
-def model_of(matrix: np.ndarray, **options: object) -> Factorization:
+def model_of(matrix: np.ndarray, *, ridge: float = RIDGE, **options: object) -> Factorization:
     start = cooccurrence(sparse.csr_array(matrix), dim=ITEMS)
     exact = Cooccurrence(**{name: t.double() for name, t in start.tables().items()})
     # the tables are float32, exact to its rounding only
-    dense = torch.from_numpy(matrix)
+    dense = torch.from_numpy(weighted(matrix, options.get("item_exponent", 0.0)))
     spectrum, vectors = (part.flip(-1) for part in torch.linalg.eigh(dense.T @ dense))
     kept = spectrum > 1e-9
     exact = replace(exact, item_vectors=vectors[:, kept], spectrum=spectrum[kept])
-    return Factorization(exact, regularisation=RIDGE, **options)
+    return Factorization(exact, regularisation=ridge, **options)
+
+
+def weighted(matrix: np.ndarray, exponent: float) -> np.ndarray:
+    return matrix * matrix.sum(0) ** -exponent
 
 
 def support(items: list[list[int]]) -> Examples:
@@ -76,32 +80,48 @@ def test_records_of_any_number_of_users_give_the_learners_numbers(num_users: int
     )
 
 
-@pytest.mark.parametrize("user", [1, 4, 7])
-def test_a_training_user_left_out_is_a_log_without_it(user: int) -> None:
+def test_weighted_items_and_a_large_ridge_are_neighbours_by_cosine() -> None:
+    matrix = log()
+    start = cooccurrence(sparse.csr_array(matrix), dim=ITEMS, item_exponent=0.5)
+    model = Factorization(start, regularisation=1e7, item_exponent=0.5)
+    learner = presets.cavia(model, inner_lr=1.0, num_inner_steps=1)
+    params = learner.init(torch.Generator())
+    scores = learner.score(params, learner.adapt(params, support([[1, 4]])))[0]
+    together, users = matrix.T @ matrix, matrix.sum(0)
+    cosine = together / np.sqrt(np.outer(users, users))
+    prior = np.log((users + 1) / (users + 1).sum())
+    expected = torch.from_numpy(prior + cosine[[1, 4]].sum(0)).float()
+    torch.testing.assert_close(scores, expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("user", "exponent", "ridge"),
+    [(1, 0.0, RIDGE), (4, 0.0, RIDGE), (7, 0.0, RIDGE), (4, 0.5, 1e5)],
+)
+def test_a_training_user_left_out_is_a_log_without_it(
+    user: int, exponent: float, ridge: float
+) -> None:
     matrix = log()
     own = np.flatnonzero(matrix[user])
     seen, later = own[:2], own[2:]
     query = pad_items([later])
     rows = support([seen.tolist()])
 
-    def loss(model: Factorization, scale: float, rows: Examples) -> torch.Tensor:
+    def loss(matrix: np.ndarray, rows: Examples) -> torch.Tensor:
         # the filter is scaled by the mean similarity, which one user changes: undone by the rate
-        learner = presets.cavia(model, inner_lr=scale, num_inner_steps=1)
+        model = model_of(matrix, ridge=ridge, outer_loss="softmax", item_exponent=exponent)
+        dense = weighted(matrix, exponent)
+        gram = dense.T @ dense
+        rate = np.trace(np.linalg.solve(gram + ridge * np.eye(ITEMS), gram)) / ITEMS
+        rate *= max(1.0, ridge / USERS)  # a large ridge leaves little to see
+        learner = presets.cavia(model, inner_lr=float(rate), num_inner_steps=1)
         return learner.query_losses(learner.init(torch.Generator()), TaskBatch(rows, query))
 
-    def mean_similarity(gram: np.ndarray) -> float:
-        return float(np.trace(np.linalg.solve(gram + RIDGE * np.eye(ITEMS), gram)) / ITEMS)
-
-    others = np.delete(matrix, user, axis=0)
-    whole, without = matrix.T @ matrix, others.T @ others
     # the counts' total differs too, by a constant of the prior that softmax does not see
-    refit = loss(model_of(others, outer_loss="softmax"), mean_similarity(without), rows)
-    left_out = loss(
-        model_of(matrix, outer_loss="softmax"), mean_similarity(whole), with_own_items(rows, [own])
-    )
-    kept_in = loss(model_of(matrix, outer_loss="softmax"), mean_similarity(whole), rows)
+    refit = loss(np.delete(matrix, user, axis=0), rows)
+    left_out = loss(matrix, with_own_items(rows, [own]))
     torch.testing.assert_close(left_out, refit, rtol=1e-3, atol=1e-3)
-    assert (kept_in - refit).abs() > 20 * (left_out - refit).abs()
+    assert (loss(matrix, rows) - refit).abs() > 20 * (left_out - refit).abs()
 
 
 def test_serving_keeps_the_first_columns_and_gives_their_scores() -> None:
