@@ -1,13 +1,11 @@
 """The commands of the READMEs: verbs, options, files and targets that there are.
 
-What they do is tested where it is done; here, that nobody who types one meets "no such option".
+That nobody who types one meets "no such option"; tests/integration/test_readme_executed runs them.
 """
 
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,36 +13,11 @@ import typer
 from typer.exceptions import TyperException
 
 from raymeta.cli.main import VERBS, build_app
+from tests.helpers.readmes import ROOT, commands
 
-ROOT = Path(__file__).parents[2]
-READMES = [
-    ROOT / name
-    for name in (
-        "README.md",
-        "CONTRIBUTING.md",
-        "serve_apps/README.md",
-        "cluster/README.md",
-        "tune_configs/README.md",
-    )
-]
 OTHERS = {  # of other programs
     *("kubectl", "docker", "serve", "pip", "RAY_SERVE_ENABLE_HA_PROXY", "git"),
 }
-
-
-def commands() -> Iterator[tuple[str, str]]:
-    """(README, command) of each line of a shell block."""
-    for readme in READMES:
-        text = readme.read_text(encoding="utf-8")
-        blocks = re.findall(r"^```sh\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
-        indented = re.findall(
-            r"^    \$? ?((?:raymeta|make|python|cluster/)\S* .*)$", text, flags=re.MULTILINE
-        )
-        joined = re.sub(r"\\\n\s*", " ", "\n".join([*blocks, *indented]))
-        for line in joined.splitlines():
-            for part in re.split(r"\s&&\s", re.sub(r"\s+#.*$|\s{2,}\S.*$", "", line)):
-                if re.match(r"[\w./]+", part):
-                    yield readme.name, part.strip()
 
 
 # what asks the service, over several lines, is run by test_api_guide
