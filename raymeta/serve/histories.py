@@ -44,21 +44,19 @@ class HistoryReader:
         """Of a long record its end alone: as many events as the view has, and all those of the
         time of the first of them, since ids order them otherwise than indices do."""
         found: list[StoredEvent] = []
+        # written out: of a long record this runs hundreds of times a request
+        known, counted, max_events = self._index_of, self._counted, self._max_events
         for event in reversed(events):
-            if len(found) >= self._max_events and event.timestamp_ms < found[-1].timestamp_ms:
+            if len(found) >= max_events and event.timestamp_ms < found[-1].timestamp_ms:
                 break
-            if self._counts(event):
+            if event.event_type in counted and event.item_id in known and self._is_enough(event):
                 found.append(event)
         return found[::-1]
 
-    def _counts(self, event: StoredEvent) -> bool:
-        too_small = (
-            self._min_value is not None
-            and event.value is not None
-            and np.float32(event.value) < self._min_value  # as the tables hold it
-        )
-        is_known = event.event_type in self._counted and event.item_id in self._index_of
-        return is_known and not too_small
+    def _is_enough(self, event: StoredEvent) -> bool:
+        if self._min_value is None or event.value is None:
+            return True
+        return bool(np.float32(event.value) >= self._min_value)  # as the tables hold it
 
     def _features(self, record: UserRecord) -> "FeatureRow | None":
         vocab = self._user_vocab

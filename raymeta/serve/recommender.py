@@ -393,11 +393,8 @@ class Recommender:
 
 
 def _bought(record: UserRecord) -> frozenset[str]:
-    return frozenset(
-        event.item_id
-        for event in record.events
-        if event.event_type == "purchase" and event.item_id is not None
-    )
+    bought = {event.item_id for event in record.events if event.event_type == "purchase"}
+    return frozenset(item_id for item_id in bought if item_id is not None)
 
 
 def _all_finite(scores_TI: Tensor) -> list[bool]:

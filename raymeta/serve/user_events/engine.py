@@ -58,8 +58,8 @@ class SqlEventStore:
         self._now_ms = now_ms
         self._closed = False
         self._closing = threading.Lock()
-        self._writer = Writer(database)
         self._records = RecordCache()  # used in the writer's thread alone
+        self._writer = Writer(database, begun=self._records.begin)
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         self._idle.put(database.connect())
         self._readers = ThreadPoolExecutor(database.num_readers, thread_name_prefix="event-reader")
@@ -95,7 +95,9 @@ class SqlEventStore:
         request = sql_changes.Append(tenant, user_id, tuple(events), received_ms, key)
 
         def apply(session: Session) -> tuple[AppendResult, UserRecord]:
-            return sql_changes.append_and_read(session, request, self._records, **self._terms())
+            found = sql_changes.append_and_read(session, request, self._records, **self._terms())
+            self._records.note((tenant, user_id), found[1])
+            return found
 
         def remember(found: tuple[AppendResult, UserRecord]) -> None:
             self._records.put((tenant, user_id), found[1], now_ms=self._now_ms())

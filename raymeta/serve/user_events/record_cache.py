@@ -30,15 +30,27 @@ class RecordCache:
     def __init__(self, *, max_values: int = MAX_VALUES) -> None:
         self._max_values = max_values
         self._entries: OrderedDict[_Name, tuple[UserRecord, int]] = OrderedDict()
+        self._of_transaction: dict[_Name, UserRecord] = {}
         self._num_values = 0
 
     def get(self, name: _Name, version: UserVersion) -> UserRecord | None:
         """The user's record of that version, whatever the catalogue's."""
+        just_made = self._of_transaction.get(name)
+        if just_made is not None and just_made.version[:2] == version[:2]:
+            return just_made
         entry = self._entries.get(name)
         if entry is None or entry[0].version[:2] != version[:2]:
             return None
         self._entries.move_to_end(name)
         return entry[0]
+
+    def begin(self) -> None:
+        """A transaction begins: what the one before made is durable, and was put, or never was."""
+        self._of_transaction.clear()
+
+    def note(self, name: _Name, record: UserRecord) -> None:
+        """Takes a record for the rest of the transaction: a group commit has many of one user."""
+        self._of_transaction[name] = record
 
     def put(self, name: _Name, record: UserRecord, *, now_ms: int) -> None:
         """Takes a record that is durable."""

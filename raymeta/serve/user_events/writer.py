@@ -49,13 +49,15 @@ class Writer:
 
     Args:
         database: where the rows are; a connection is opened at once.
+        begun: called in the writer's thread when a transaction begins.
 
     Raises:
         StoreError: it cannot be opened, or has a schema that this release does not read.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, begun: Callable[[], None] = lambda: None) -> None:
         self._database = database
+        self._begun = begun
         self._closed = False
         self._closing = threading.Lock()
         self._connection: Connection | None = database.connect()
@@ -135,6 +137,7 @@ class Writer:
         if not group:
             return
         try:
+            self._begun()
             with self._open_connection().writing() as session:
                 results = [change.apply(session) for change in group]
                 _tell(

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pytest
 
 from raymeta.errors import ConflictError, StoreError
+from raymeta.serve.user_events import sql_changes
 from raymeta.serve.user_events.base import (
     SCHEMA_VERSION,
     AppendResult,
@@ -297,3 +298,50 @@ def test_what_was_not_committed_is_not_remembered(tmp_path: Path) -> None:
             assert [e.event_id for e in record.events] == ["1", "2", "3"]
 
         asyncio.run(conflict())
+
+
+def test_changes_of_one_user_in_one_commit_read_its_record_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    read = sql_changes.read
+
+    def counted(*args: Any, **terms: Any) -> UserRecord:
+        reads.append(args[1:])
+        return read(*args, **terms)
+
+    monkeypatch.setattr(sql_changes, "read", counted)
+    store = open_store(tmp_path)
+    append(store, "u", event("0"))
+
+    async def at_once() -> list[tuple[AppendResult, UserRecord]]:
+        works = [
+            store.append_and_read("t", "u", [event(str(n), f"i{n}")], received_ms=10)
+            for n in range(1, 5)
+        ]
+        return await asyncio.gather(*works)
+
+    records = [record for _, record in run(at_once())]
+    assert [record.version.number for record in records] == [2, 3, 4, 5]
+    assert [len(record.events) for record in records] == [2, 3, 4, 5]
+    assert records[-1] == run(store.read("t", "u"))
+    assert reads == [("t", "u")]
+    store.close()
+
+
+def test_what_a_failed_commit_made_of_a_record_is_forgotten(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    run(store.append_and_read("t", "u", [event("0", "a")], received_ms=10))
+
+    async def at_once() -> list[Any]:
+        works = [
+            store.append_and_read("t", "u", [event("1", "b"), event("0", "not a")], received_ms=10),
+            store.append_and_read("t", "u", [event("2", "c")], received_ms=10),
+        ]
+        return await asyncio.gather(*works, return_exceptions=True)
+
+    refused, (_, record) = run(at_once())
+    assert isinstance(refused, ConflictError)
+    assert [e.item_id for e in record.events] == ["a", "c"]
+    assert record == run(store.read("t", "u"))
+    store.close()
