@@ -180,6 +180,11 @@ class Meter:
         if self.sink is not None:
             self.sink.set(metric, labels, value)
 
+    def repeat(self, metric: Metric) -> None:
+        """Says again what a gauge shows: one that is not set for some seconds leaves Ray's port."""
+        for labels, value in list(self.series(metric)):
+            self.set(metric, *labels, value=value)
+
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
         """Adds one value to a histogram; which bucket it falls into is the sink's matter."""
         self._more(metric, labels, 1.0)

@@ -134,7 +134,9 @@ class Service:
         )
 
     def tell_sizes(self) -> None:
-        """Sets what is only worth measuring now and then."""
+        """Sets what is only worth measuring now and then, and what would be forgotten."""
+        self.meter.repeat(metrics.MODEL_INFO)
+        self.meter.repeat(metrics.MODEL_LOADED)
         self.meter.set(metrics.STATES_CACHED, value=len(self.states))
         self.meter.set(metrics.STATE_CACHE_BYTES, value=self.states.num_bytes)
 

@@ -36,7 +36,10 @@ async function start() {
   byId("open-cart").onclick = () => { drawCart(); byId("cart").showModal(); };
   byId("close-cart").onclick = () => byId("cart").close();
   byId("buy-cart").onclick = guarded(buyCart);
-  await open(page.variant);
+  // a visitor who is dealt the arm of an experiment that does not adapt would see nothing move
+  const standard = names.find((name) => page.models.variants[name].is_default);
+  if (names.length > 1) byId("variant").value = standard;
+  await open(names.length > 1 ? standard : undefined);
 }
 
 /** Everything anew for one variant. */

@@ -134,7 +134,7 @@ function scoresOf(item, at) {
       el("b", { textContent: item.score.toFixed(2).replace("-", "−") }),
       el("span", {
         className: moved ? (gain < 0 ? "down" : "up") : "same",
-        textContent: moved ? ` ${signed(gain)}` : " as for anybody",
+        textContent: moved ? ` ${signed(gain)}` : " unmoved",
       })));
 }
 

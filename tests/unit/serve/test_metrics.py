@@ -11,7 +11,7 @@ import pytest
 
 from raymeta.errors import StoreError
 from raymeta.observability import logs
-from raymeta.observability.metrics import METRICS, REQUEST_SECONDS, Meter, Metric
+from raymeta.observability.metrics import METRICS, MODEL_LOADED, REQUEST_SECONDS, Meter, Metric
 from raymeta.serve.service import Service
 from raymeta.serve.user_events.base import UserVersion
 from raymeta.serve.user_events.memory import MemoryEventStore
@@ -240,3 +240,21 @@ def test_many_at_once_are_one_batch(service: Service) -> None:
     found = moved(service, lambda: asyncio.run(ask()))
     assert found["answers", "default", "default", "none"] == 4
     assert found["batch_users",] < 4
+
+
+def test_gauges_that_nothing_changes_are_told_again(service: Service) -> None:
+    told: list[tuple[str, float]] = []
+
+    class Sink:
+        def add(self, metric: Metric, labels: tuple[str, ...], value: float) -> None: ...
+
+        def observe(self, metric: Metric, labels: tuple[str, ...], value: float) -> None: ...
+
+        def set(self, metric: Metric, labels: tuple[str, ...], value: float) -> None:
+            told.append((metric.name, value))
+
+    loaded_at = service.meter.value(MODEL_LOADED)
+    service.meter.sink = Sink()
+    service.tell_sizes()
+    assert told.count(("raymeta_model_info", 1)) == 2
+    assert ("raymeta_models_loaded_timestamp_seconds", loaded_at) in told
