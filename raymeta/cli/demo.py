@@ -12,7 +12,8 @@ from raymeta.cli.serve import wait_for_interrupt, written_households
 from raymeta.cli.shoppers import UNADAPTED, render_shoppers, save_unadapted, shop
 from raymeta.cli.story import STORY_VISITS, render_story, tell, typical_household
 from raymeta.cli.train import progress
-from raymeta.config.experiment import DataConfig, ExperimentConfig, TrainingConfig
+from raymeta.config.data import DataConfig
+from raymeta.config.experiment import ExperimentConfig, TrainingConfig
 
 if TYPE_CHECKING:
     from raymeta.artifact import Artifact

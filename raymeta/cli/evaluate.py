@@ -15,7 +15,8 @@ from raymeta.cli.output import console, emit
 from raymeta.errors import ConfigError
 
 if TYPE_CHECKING:
-    from raymeta.config.experiment import DataConfig, ExperimentConfig
+    from raymeta.config.data import DataConfig
+    from raymeta.config.experiment import ExperimentConfig
     from raymeta.evaluation.fold import EvaluationSettings, FoldScores
     from raymeta.evaluation.scenarios.base import ScenarioKind, TextTable
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from raymeta.adapters.select import state_bytes
 from raymeta.algorithms import presets
 from raymeta.algorithms.gradient_based import GradientBased
+from raymeta.config.algorithms import AlgorithmConfig, CaviaConfig, RidgeConfig
 from raymeta.config.build_intent import build_purchase_intent, restore_purchase_intent
 from raymeta.config.build_ratings import (
     build_rating_regression,
@@ -22,16 +23,13 @@ from raymeta.config.build_sequence import (
     required_pretrained,
     start_of,
 )
-from raymeta.config.experiment import (
-    AlgorithmConfig,
-    CaviaConfig,
+from raymeta.config.experiment import ExperimentConfig
+from raymeta.config.models import (
     CtrConfig,
-    ExperimentConfig,
     FactorizationConfig,
     PreferenceMlpConfig,
     PurchaseIntentConfig,
     RatingRegressionConfig,
-    RidgeConfig,
     SequenceConfig,
 )
 from raymeta.data.episodes import labelled_impressions

@@ -2,7 +2,7 @@
 
 import torch
 
-from raymeta.config.experiment import PurchaseIntentConfig
+from raymeta.config.models import PurchaseIntentConfig
 from raymeta.data.moments import category_rates, intent_rows
 from raymeta.data.task_split import TaskSplit
 from raymeta.models.purchase_intent import CategoryCounts, PurchaseIntent

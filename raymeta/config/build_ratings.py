@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from raymeta.config.experiment import RatingRegressionConfig
+from raymeta.config.models import RatingRegressionConfig
 from raymeta.data.features import FeatureVocab
 from raymeta.data.ratings import fit_biases, rated
 from raymeta.data.task_split import TaskSplit

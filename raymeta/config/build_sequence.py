@@ -6,7 +6,7 @@ import torch
 
 from raymeta.adapters.film import with_film
 from raymeta.adapters.lora import with_lora
-from raymeta.config.experiment import FactorizationConfig, SequenceConfig
+from raymeta.config.models import FactorizationConfig, SequenceConfig
 from raymeta.data.task_split import TaskSplit
 from raymeta.errors import ConfigError
 from raymeta.models.cooccurrence import Cooccurrence

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from raymeta.config.experiment import SplitConfig
+from raymeta.config.data import SplitConfig
 from raymeta.errors import DataError
 from raymeta.seeding import hash_fraction
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raymeta.config.experiment import DataConfig
+from raymeta.config.data import DataConfig
 from raymeta.data.catalogue import Catalogue, catalogue_from_users
 from raymeta.data.events import SupportView, reaches
 from raymeta.data.features import EncodedFeatures, FeatureVocab

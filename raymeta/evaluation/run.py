@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import raymeta
-from raymeta.config.experiment import DataConfig, ExperimentConfig
+from raymeta.config.data import DataConfig
+from raymeta.config.experiment import ExperimentConfig
 from raymeta.data.catalogue import Catalogue
 from raymeta.data.events import SupportView
 from raymeta.data.task_split import TaskSplit, load_task_split

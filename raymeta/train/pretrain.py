@@ -21,7 +21,8 @@ from torch import Tensor
 from raymeta.algorithms.gradient_based import GradientBased
 from raymeta.config.build import build_base
 from raymeta.config.build_sequence import build_next_items, pretrained_tables
-from raymeta.config.experiment import ExperimentConfig, SequenceConfig
+from raymeta.config.experiment import ExperimentConfig
+from raymeta.config.models import SequenceConfig
 from raymeta.data.task_split import TaskSplit
 from raymeta.errors import AdaptationError
 from raymeta.models.factorization import Factorization

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raymeta.config.experiment import DataConfig
+from raymeta.config.data import DataConfig
 from raymeta.data.episodes import cut, num_units
 from raymeta.data.events import (
     History,

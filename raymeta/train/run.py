@@ -6,7 +6,8 @@ from pathlib import Path
 from raymeta.algorithms.base import MetaAlgorithm
 from raymeta.artifact import save_artifact
 from raymeta.config.build import build_algorithm
-from raymeta.config.experiment import ExperimentConfig, SequenceConfig
+from raymeta.config.experiment import ExperimentConfig
+from raymeta.config.models import SequenceConfig
 from raymeta.data.task_split import load_task_split
 from raymeta.train.checkpoint import CheckpointStore, Position
 from raymeta.train.loop import Reporter, TrainResult, Worker, train

@@ -19,8 +19,10 @@ import torch
 
 from raymeta import runtime
 from raymeta.artifact import save_artifact
+from raymeta.config.algorithms import CaviaConfig
 from raymeta.config.build import restore_algorithm
-from raymeta.config.experiment import CaviaConfig, ExperimentConfig, FactorizationConfig
+from raymeta.config.experiment import ExperimentConfig
+from raymeta.config.models import FactorizationConfig
 from raymeta.data.catalogue import Catalogue
 from raymeta.data.features import NO_FEATURES
 from raymeta.data.task_split import load_task_split

@@ -22,7 +22,8 @@ import torch
 from raymeta.config.base import load_settings, merge
 from raymeta.config.build import build_algorithm, build_base, user_state_bytes
 from raymeta.config.build_sequence import build_next_items, pretrained_tables
-from raymeta.config.experiment import ExperimentConfig, SequenceConfig
+from raymeta.config.experiment import ExperimentConfig
+from raymeta.config.models import SequenceConfig
 from raymeta.data.task_split import load_task_split
 from raymeta.evaluation.scenarios.table import open_scenario
 from raymeta.models.factorization import Factorization

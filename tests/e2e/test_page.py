@@ -6,125 +6,24 @@ whatever moves a group up was learned from the visitor.
 
 import hashlib
 import math
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 
-from raymeta.artifact import Artifact, load_artifact
-from raymeta.config.experiment import (
-    AnilConfig,
-    ExperimentConfig,
-    FactorizationConfig,
-    TrainingConfig,
-)
-from raymeta.config.serving import LimitsConfig, RetentionConfig
+from raymeta.artifact import Artifact
 from raymeta.data.events import History
 from raymeta.evaluation.adapted import AdaptedScorer
 from raymeta.evaluation.metrics import ndcg_of_list
-from raymeta.observability import metrics
 from raymeta.serve.access import KeyConfig, Keys, Scope
-from raymeta.serve.households import find_households
-from raymeta.serve.ingress import create_app
-from raymeta.serve.models import Maker, TenantModels, first_variant
 from raymeta.serve.schemas.page import Household, Households
-from raymeta.serve.service import Service
-from raymeta.serve.user_events.base import Retention
-from raymeta.serve.user_events.memory import MemoryEventStore
-from raymeta.train.run import train_in_process
-from tests.helpers.browser import ENTER, TAB, Page, axe_source, browser
-from tests.helpers.exposition import Replica
-from tests.helpers.http import listening
-from tests.helpers.shops import SHOP, describe_items, write_grouped_shop
+from tests.e2e.conftest import CATEGORIES, Serving
+from tests.helpers.browser import ENTER, TAB, Page, axe_source
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-CATEGORIES = ("Apples", "Bread", "Cheese", "Drinks")
 REPETITIONS = 20
 CLICKS = 2
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = write_grouped_shop(tmp_path_factory.mktemp("page") / "data")
-    describe_items(folder, CATEGORIES)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def artifact(data: Path) -> Artifact:
-    experiment = ExperimentConfig(
-        name="page",
-        data=SHOP,
-        model=FactorizationConfig(dim=8, regularisation=1.0),
-        algorithm=AnilConfig(inner_lr=1.0, num_inner_steps=2),
-        training=TrainingConfig(tasks_per_batch=16, max_outer_steps=4, validate_every=2),
-    )
-    train_in_process(experiment, data, out=data.with_name("artifact"))
-    return load_artifact(data.with_name("artifact"))
-
-
-Serving = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def serving(artifact: Artifact) -> Iterator[Serving]:
-    """`with serving(keys=..., households=...) as url`."""
-    with ThreadPoolExecutor(1) as executor:
-        maker = Maker(executor, max_batch=16, generator=np.random.default_rng(0))
-        variant = first_variant(artifact, maker)
-
-        def start(
-            *,
-            keys: Keys | None = None,
-            households: Households | None = None,
-            exported: Callable[[], list[str]] | None = None,
-        ) -> Any:
-            service = Service(
-                MemoryEventStore(retention=Retention(events=1000)),
-                maker,
-                keys=keys or Keys(),
-                limits=LimitsConfig(),
-                retention=RetentionConfig(),
-                state_cache_bytes=1 << 20,
-                households=households,
-                exported=exported,
-            )
-            service.use({"default": TenantModels({"default": variant}, "default")})
-            return listening(create_app(service))
-
-        yield start
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    with browser() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def households(artifact: Artifact, data: Path) -> Households:
-    return find_households(artifact, data)
-
-
-@pytest.fixture(scope="module")
-def url(serving: Serving, households: Households) -> Iterator[str]:
-    with serving(households=households) as address:
-        yield address
-
-
-@pytest.fixture
-def page(driver: Any, url: str) -> Iterator[Page]:
-    opened = Page(driver, url)
-    opened.emulate()
-    opened.open()
-    yield opened
-    assert opened.complaints() == []
 
 
 def weight(page: Page, category: str) -> float:
@@ -241,66 +140,6 @@ def test_a_scenario_that_the_model_lacks_says_so_in_the_service_s_words(
     page.click("#scenarios .tab")
     assert len(page.ids("#list > .row")) == 10
     assert not page.one("#scenario-notice").is_displayed()
-
-
-def test_the_operator_sees_what_followed_from_the_lists(
-    driver: Any, serving: Serving, request: pytest.FixtureRequest
-) -> None:
-    replicas = [Replica("a"), Replica("b")]
-    for replica, seconds in zip(replicas, (0.0015, 0.12), strict=True):
-        replica.set(metrics.MODEL_LOADED, (), time.time() - 300.0)
-        for _ in range(50):
-            replica.observe(metrics.REQUEST_SECONDS, ("/v1/recommend", "200"), seconds)
-            replica.add(metrics.ANSWERS, ("default", "default", "none"), 1)
-        replica.add(metrics.ANSWERS, ("default", "default", "store"), 25)
-        replica.add(metrics.STATE_LOOKUPS, ("hit",), 30)
-        replica.add(metrics.STATE_LOOKUPS, ("miss",), 10)
-    with serving(exported=lambda: [replica.text() for replica in replicas]) as address:
-        page = Page(driver, address)
-        page.open()
-        for act in ("title", "purchase"):
-            page.click(f"#list > .row:nth-child(2) .{act}")
-        driver.get(f"{address}/ops")
-        page.settled()
-        page.until(lambda: page.all("#latency tbody td"))
-        facts = dict(
-            zip(
-                [name.text for name in page.all("#now-facts dt")],
-                [value.text for value in page.all("#now-facts dd")],
-                strict=True,
-            )
-        )
-        assert facts["Replicas"] == "2"
-        assert facts["Lists answered"] == "150"
-        assert facts["Of them for anybody"] == "33.3%"
-        assert facts["State found in memory"] == "75.0%"
-        assert facts["Models loaded"] == "5 minutes ago"
-        row = page.text("#latency tbody tr:nth-child(2)")
-        assert row == "/v1/recommend 100 2.0 ms 145 ms 149 ms 0"
-        assert "the store did not answer: 50" in page.text("#fallbacks tbody")
-        page.click("#lately")
-        assert "ten seconds after" in page.text("#now-note")
-        page.click("#since-start")
-        assert "32 events in 30 days" in page.one("#days svg").get_attribute("aria-label")
-        assert "30 impressions still open" in page.text("#live-note")
-        assert page.text("#split") == "the split is as declared"
-        cells = [cell.text for cell in page.all("#live tbody th, #live tbody td")]
-        assert cells[:5] == ["default", "0", "0", "0 (–)", "0 (–)"]
-        for field in ("#click-hours", "#conversion-hours"):
-            box = page.one(field)
-            box.clear()
-            box.send_keys("0.001")
-        ended = time.monotonic() + 3.6 + 1.0  # both windows, and what the clocks may differ by
-        page.until(lambda: time.monotonic() > ended)
-        page.click("#windows button")
-        cells = [cell.text for cell in page.all("#live tbody th, #live tbody td")]
-        assert cells[:5] == ["default", "1", "30", "1 (3.3%)", "1 (3.3%)"]
-        assert cells[5].startswith("100.0% (20.7% to 100.0%)")  # Wilson, of one user
-        assert page.one("#models .chart svg").get_attribute("aria-label").startswith("nDCG@10")
-        serious, num_passed = page.checked_by_axe(axe_source(request.config.cache.mkdir("axe")))
-        assert serious == []
-        assert num_passed > 20
-        assert page.complaints() == []
 
 
 def test_the_cart_is_bought_as_one(page: Page) -> None:
@@ -424,36 +263,6 @@ def test_a_service_with_keys_asks_for_one_and_keeps_it_for_the_tab(
         page.reload()  # no question: the key is kept
         assert page.text("#list-state") == "adapted to you"
         page.complaints()  # the refusals that this asked for
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("dark", [False, True])
-def test_the_routes_are_all_described_from_this_service_alone(
-    page: Page, request: pytest.FixtureRequest, width: int, dark: bool
-) -> None:
-    page.emulate(width=width, dark=dark)
-    page.driver.get(f"{page.url}/docs")
-    page.settled()
-    described = httpx.get(f"{page.url}/openapi.json").json()
-    count = sum(len(methods) for methods in described["paths"].values())
-    assert len(page.all("#routes .docs-item")) == count > 20
-    assert len(page.all("#schemas .docs-item")) == len(described["components"]["schemas"])
-    loaded: list[str] = page.driver.execute_script(
-        "return performance.getEntriesByType('resource').map((one) => one.name)"
-    )
-    assert len(loaded) > 3
-    assert all(name.startswith(f"{page.url}/") for name in loaded)
-    page.one("#words").send_keys("post recommend")
-    page.click("#routes .docs-item:not([hidden]) summary")
-    opened = page.text("#routes .docs-item[open]")
-    assert "/v1/recommend" in opened
-    page.click("#routes .docs-item[open] a[href='#schema-RecommendRequest']")
-    assert "exclude_seen" in page.text("#schema-RecommendRequest")
-    serious, num_passed = page.checked_by_axe(axe_source(request.config.cache.mkdir("axe")))
-    assert serious == []
-    assert num_passed > 15
-    wider = page.driver.execute_script("return document.documentElement.scrollWidth - innerWidth")
-    assert wider <= 0  # less by a scroll bar
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -2,12 +2,9 @@
 
 from pathlib import Path
 
-from raymeta.config.experiment import (
-    AnilConfig,
-    ExperimentConfig,
-    FactorizationConfig,
-    TrainingConfig,
-)
+from raymeta.config.algorithms import AnilConfig
+from raymeta.config.experiment import ExperimentConfig, TrainingConfig
+from raymeta.config.models import FactorizationConfig
 from raymeta.train.run import train_in_process
 from tests.helpers.shops import SHOP, write_grouped_shop
 

@@ -6,14 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raymeta.config.experiment import (
-    DataConfig,
-    ExperimentConfig,
-    IntentRowsConfig,
-    MetaSgdConfig,
-    PurchaseIntentConfig,
-    TrainingConfig,
-)
+from raymeta.config.algorithms import MetaSgdConfig
+from raymeta.config.data import DataConfig, IntentRowsConfig
+from raymeta.config.experiment import ExperimentConfig, TrainingConfig
+from raymeta.config.models import PurchaseIntentConfig
 from raymeta.config.scenario import IntentConfig
 from tests.helpers.shops import write_tasks
 

@@ -8,14 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from raymeta.config.experiment import (
-    AnilConfig,
-    CtrConfig,
-    DataConfig,
-    ExperimentConfig,
-    FeedbackConfig,
-    TrainingConfig,
-)
+from raymeta.config.algorithms import AnilConfig
+from raymeta.config.data import DataConfig, FeedbackConfig
+from raymeta.config.experiment import ExperimentConfig, TrainingConfig
+from raymeta.config.models import CtrConfig
 from raymeta.config.scenario import AdsConfig
 from raymeta.data.prepare import prepare
 from raymeta.data.sources.kuairand import KuaiRand

@@ -13,12 +13,9 @@ import psutil
 import yaml
 
 from raymeta.artifact import load_artifact
-from raymeta.config.experiment import (
-    AnilConfig,
-    ExperimentConfig,
-    FactorizationConfig,
-    TrainingConfig,
-)
+from raymeta.config.algorithms import AnilConfig
+from raymeta.config.experiment import ExperimentConfig, TrainingConfig
+from raymeta.config.models import FactorizationConfig
 from raymeta.types import Params
 from tests.helpers.shops import SHOP
 

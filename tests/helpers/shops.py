@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from raymeta.config.experiment import DataConfig
+from raymeta.config.data import DataConfig
 
 SHOP = DataConfig(min_item_users=1, min_units=4, support_sizes=(0, 1, 2))
 

@@ -10,13 +10,10 @@ import torch
 from scipy.stats import rankdata
 
 from raymeta.artifact import load_artifact
-from raymeta.config.experiment import (
-    CaviaConfig,
-    DataConfig,
-    ExperimentConfig,
-    FactorizationConfig,
-    TrainingConfig,
-)
+from raymeta.config.algorithms import CaviaConfig
+from raymeta.config.data import DataConfig
+from raymeta.config.experiment import ExperimentConfig, TrainingConfig
+from raymeta.config.models import FactorizationConfig
 from raymeta.data.prepare import prepare
 from raymeta.data.sources.synthetic import SyntheticShop
 from raymeta.data.synthetic_shop import Shop, purchase_rates

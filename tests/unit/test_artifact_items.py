@@ -9,14 +9,9 @@ import pytest
 import torch
 
 from raymeta.artifact import Artifact, load_artifact
-from raymeta.config.experiment import (
-    AnilConfig,
-    ExperimentConfig,
-    FactorizationConfig,
-    MamlConfig,
-    PreferenceMlpConfig,
-    TrainingConfig,
-)
+from raymeta.config.algorithms import AnilConfig, MamlConfig
+from raymeta.config.experiment import ExperimentConfig, TrainingConfig
+from raymeta.config.models import FactorizationConfig, PreferenceMlpConfig
 from raymeta.data.events import History, support_from_events
 from raymeta.errors import ArtifactError, SchemaError
 from raymeta.train.run import train_in_process

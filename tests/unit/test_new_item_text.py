@@ -6,12 +6,9 @@ import pyarrow as pa
 import pytest
 
 from raymeta.artifact import load_artifact
-from raymeta.config.experiment import (
-    CaviaConfig,
-    ExperimentConfig,
-    FactorizationConfig,
-    TrainingConfig,
-)
+from raymeta.config.algorithms import CaviaConfig
+from raymeta.config.experiment import ExperimentConfig, TrainingConfig
+from raymeta.config.models import FactorizationConfig
 from raymeta.train.run import train_in_process
 from tests.helpers.shops import SHOP, describe_items, write_grouped_shop
 

@@ -9,14 +9,10 @@ import torch
 from pydantic import ValidationError
 
 from raymeta.artifact import load_artifact
+from raymeta.config.algorithms import CaviaConfig
 from raymeta.config.build import build_algorithm, user_state_bytes
-from raymeta.config.experiment import (
-    CaviaConfig,
-    ExperimentConfig,
-    FactorizationConfig,
-    SequenceConfig,
-    TrainingConfig,
-)
+from raymeta.config.experiment import ExperimentConfig, TrainingConfig
+from raymeta.config.models import FactorizationConfig, SequenceConfig
 from raymeta.config.pretraining import PretrainingConfig
 from raymeta.data.events import History, support_from_events
 from raymeta.data.task_split import TaskSplit, load_task_split

@@ -8,12 +8,9 @@ import torch
 
 from raymeta.artifact import load_artifact
 from raymeta.cli.main import run
-from raymeta.config.experiment import (
-    AnilConfig,
-    ExperimentConfig,
-    FactorizationConfig,
-    TrainingConfig,
-)
+from raymeta.config.algorithms import AnilConfig
+from raymeta.config.experiment import ExperimentConfig, TrainingConfig
+from raymeta.config.models import FactorizationConfig
 from raymeta.errors import ArtifactError, ConfigError, ResourceError
 from raymeta.train.checkpoint import FolderCheckpoints
 from raymeta.train.run import train_in_process

@@ -9,7 +9,8 @@ from torch import nn
 from raymeta.adapters.context import with_context
 from raymeta.algorithms.gradient_based import GradientBased
 from raymeta.config import build
-from raymeta.config.experiment import AlgorithmConfig, ExperimentConfig
+from raymeta.config.algorithms import AlgorithmConfig
+from raymeta.config.experiment import ExperimentConfig
 from raymeta.errors import ConfigError
 from raymeta.inner.losses import squared_error
 from raymeta.models.module import ModuleModel

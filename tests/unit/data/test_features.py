@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from raymeta.config.experiment import DataConfig
+from raymeta.config.data import DataConfig
 from raymeta.data.events import History, SupportView, support_from_events
 from raymeta.data.features import MAX_SLOTS, FeatureVocab
 from raymeta.data.task_split import load_task_split

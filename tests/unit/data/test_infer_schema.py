@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from raymeta.cli.main import run
-from raymeta.config.experiment import DataConfig
+from raymeta.config.data import DataConfig
 from raymeta.data.events import support_from_events
 from raymeta.data.infer_schema import UNKNOWN, infer_schema
 from raymeta.data.prepare import prepare

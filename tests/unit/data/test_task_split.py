@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from raymeta.config.experiment import DataConfig, SplitConfig
+from raymeta.config.data import DataConfig, SplitConfig
 from raymeta.data.episodes import cut
 from raymeta.data.events import support_from_events
 from raymeta.data.prepare import prepare

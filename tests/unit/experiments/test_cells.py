@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from raymeta.config.experiment import DataConfig, ExperimentConfig, SplitConfig
+from raymeta.config.data import DataConfig, SplitConfig
+from raymeta.config.experiment import ExperimentConfig
 from raymeta.errors import ConfigError, DataError
 from raymeta.evaluation.fold import EvaluationSettings
 from raymeta.experiments.cells import MODEL_CODE, SCORING_CODE, Cell, CellStore, code_version

@@ -7,12 +7,9 @@ import pytest
 import torch
 
 from raymeta.artifact import Artifact, load_artifact
-from raymeta.config.experiment import (
-    CaviaConfig,
-    ExperimentConfig,
-    FactorizationConfig,
-    TrainingConfig,
-)
+from raymeta.config.algorithms import CaviaConfig
+from raymeta.config.experiment import ExperimentConfig, TrainingConfig
+from raymeta.config.models import FactorizationConfig
 from raymeta.config.scenario import SearchConfig
 from raymeta.data.events import History
 from raymeta.data.task_split import load_task_split
