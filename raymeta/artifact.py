@@ -209,6 +209,7 @@ def save_artifact(
             "event_types": list(split.view.event_types),
             "feedback": split.view.feedback,
             "intent": _intent_facts(split.view.intent),
+            "places": list(split.view.places),
         },
         "item_kinds": split.catalogue.kinds,
         "item_encoder": None if encoder is None else encoder.facts(),
@@ -276,6 +277,7 @@ def load_artifact(path: str | Path) -> Artifact:
             view.get("min_value"),
             FeedbackTypes(*view["feedback"]) if view.get("feedback") else None,
             _restored_intent(view.get("intent"), catalogue),
+            tuple(view.get("places", ())),
         ),
         catalogue=catalogue,
         algorithm=restore_algorithm(

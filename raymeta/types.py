@@ -23,9 +23,11 @@ Examples = dict[str, Tensor]
 For a recommender, support has: `item` int64 `[T, S]` catalogue index; `event_type` int64 `[T, S]`
 index into the artifact's event types; `count` float `[T, S]` how often the pair occurred;
 `value` float `[T, S]` (0 where unknown); `age_days` float `[T, S]` measured against the user's
-last event; `mask` bool `[T, S]`; and, where adapting sees user features, `user_index` int64 and
+last event; `mask` bool `[T, S]`; `place` int64 `[T, S]` index into the view's places, -1 where
+unknown, if adapting sees them; and, where adapting sees user features, `user_index` int64 and
 `user_weight` float `[T, W]` (`raymeta.data.features`); and, for users that a model's tables were
-counted on, `own_item` and `own_mask` `[T, N]`, the items that they were counted with, or `counted`
+counted on, `own_item` and `own_mask` `[T, N]`, the items that they were counted with, and where
+(`own_place`), or `counted`
 and `counted_value` `[T, S]`, what a user added to the counts of each row's item. Query has `item`
 and `mask` `[T, Q]`, `value` (0 where unknown), and these two where the support has them.
 For a plain module, `x`, `y` and `mask`.

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raymeta.adapters.select import state_bytes
 from raymeta.algorithms import presets
 from raymeta.algorithms.gradient_based import GradientBased
 from raymeta.config.algorithms import AlgorithmConfig, CaviaConfig, RidgeConfig
@@ -20,8 +19,10 @@ from raymeta.config.build_ratings import (
 from raymeta.config.build_sequence import (
     build_factorization,
     build_sequence,
+    count_places,
     required_pretrained,
     start_of,
+    state_width,
 )
 from raymeta.config.experiment import ExperimentConfig
 from raymeta.config.models import (
@@ -39,11 +40,13 @@ from raymeta.data.ratings import rated, shrunk_means
 from raymeta.data.task_split import TaskSplit
 from raymeta.inner.rules import UpdateRule, adam, clipped, momentum, stopped_early
 from raymeta.models.base import TaskModel
-from raymeta.models.cooccurrence import Cooccurrence, cooccurrence
+from raymeta.models.cooccurrence import cooccurrence
 from raymeta.models.ctr import Ctr, ItemCounts
 from raymeta.models.embeddings import FieldEmbedding
 from raymeta.models.factorization import Factorization
 from raymeta.models.personal_search import PersonalSearch
+from raymeta.models.place_prior import ITEM_VECTORS as PLACE_ITEM_VECTORS
+from raymeta.models.place_prior import PlacePrior
 from raymeta.models.preference_mlp import (
     ItemFeatures,
     PreferenceMlp,
@@ -88,7 +91,9 @@ def build_algorithm(
     if isinstance(config, SequenceConfig):
         base = build_base(experiment, split).model
         tables = {**base.tables(), **required_pretrained(pretrained)}
-        sequence = build_sequence(config, tables, num_event_types=len(split.event_types))
+        sequence = build_sequence(
+            config, tables, num_event_types=len(split.event_types), places=count_places(split)
+        )
         return _algorithm(experiment.algorithm, sequence)
     if isinstance(config, PurchaseIntentConfig):
         return _algorithm(experiment.algorithm, build_purchase_intent(config, split))
@@ -98,7 +103,9 @@ def build_algorithm(
     if isinstance(config, FactorizationConfig):
         width = max(config.dim, MAX_TRAINING_VALUES // max(1, matrix.num_items))
         start = cooccurrence(matrix.users_items, dim=width, item_exponent=config.item_exponent)
-        model = build_factorization(config, start, num_event_types=len(split.event_types))
+        model = build_factorization(
+            config, start, num_event_types=len(split.event_types), places=count_places(split)
+        )
         return _algorithm(experiment.algorithm, _for_scenario(experiment, model))
     features = split.catalogue.features
     if isinstance(config, CtrConfig):
@@ -139,11 +146,12 @@ def restore_algorithm(
     """The learner of an artifact, from the tables and vocabularies it carries."""
     config = experiment.model
     if isinstance(config, FactorizationConfig):
-        start = Cooccurrence(**tables)
-        model = _for_scenario(experiment, build_factorization(config, start))
-        return _algorithm(experiment.algorithm, model)
+        places = PlacePrior.restore(tables)
+        factorization = build_factorization(config, start_of(tables), places=places)
+        return _algorithm(experiment.algorithm, _for_scenario(experiment, factorization))
     if isinstance(config, SequenceConfig):
-        return _algorithm(experiment.algorithm, build_sequence(config, tables))
+        sequence = build_sequence(config, tables, places=PlacePrior.restore(tables))
+        return _algorithm(experiment.algorithm, sequence)
     if isinstance(config, CtrConfig):
         counts = ItemCounts(
             tables["item_index"],
@@ -171,16 +179,10 @@ def user_state_bytes(experiment: ExperimentConfig) -> int | None:
     """Bytes of one user's adapted state; None where they depend on the features of the data."""
     config = experiment.model
     if isinstance(config, SequenceConfig):
-        size_of_support = 1 if config.base.ridge_by_size is not None else 0
-        return 4 * (config.base.dim + config.item_dim + size_of_support)
-    if not isinstance(config, FactorizationConfig):
-        return None
-    # what is a user's own does not depend on the catalogue, so one of two items will do
-    items = Cooccurrence(
-        torch.zeros(2, config.dim), torch.ones(config.dim), torch.zeros(2), *torch.zeros(2)
-    )
-    learner = _algorithm(experiment.algorithm, build_factorization(config, items))
-    return state_bytes(learner.init(torch.Generator()), learner.fast)
+        return 4 * (state_width(config.base, experiment.data) + config.item_dim)
+    if isinstance(config, FactorizationConfig):
+        return 4 * state_width(config, experiment.data)
+    return None
 
 
 def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
@@ -196,9 +198,8 @@ def encoded_tables(experiment: ExperimentConfig, tables: Params) -> Params:
         return {}  # a new item's category is one of its columns
     vectors = tables["item_vectors"] * start_of(tables).column_spectrum.sqrt()
     encoded = {"item_vectors": vectors, "item_prior": tables["item_prior"]}
-    if ITEM_VECTORS in tables:
-        encoded[ITEM_VECTORS] = tables[ITEM_VECTORS]
-    return encoded
+    named = (ITEM_VECTORS, PLACE_ITEM_VECTORS)
+    return {**encoded, **{name: tables[name] for name in named if name in tables}}
 
 
 def item_weights(experiment: ExperimentConfig, tables: Params) -> Tensor:

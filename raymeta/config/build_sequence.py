@@ -1,27 +1,36 @@
 """The part of `build` that puts a factorization, and a Transformer beside it, together."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 import torch
 
 from raymeta.adapters.film import with_film
 from raymeta.adapters.lora import with_lora
+from raymeta.config.data import DataConfig
 from raymeta.config.models import FactorizationConfig, SequenceConfig
+from raymeta.data.events import distinct_items, last_places
 from raymeta.data.task_split import TaskSplit
 from raymeta.errors import ConfigError
 from raymeta.models.cooccurrence import Cooccurrence
 from raymeta.models.factorization import Factorization
 from raymeta.models.next_items import ItemTables, NextItems, SequenceBody
+from raymeta.models.place_prior import PlacePrior
 from raymeta.models.sequence import BODY, GATE, ITEM_VECTORS, PREFIX, Sequence
 from raymeta.types import Params
 
 _LORA_LAYERS = ("encoder.blocks.*.attention.query", "encoder.blocks.*.attention.value")
 _ITEMS_AT_ONCE = 4096
+_START_TABLES = tuple(field.name for field in fields(Cooccurrence))
 _FILM_LAYERS = ("encoder.blocks.*.network.down", "readout.leave")
 
 
 def build_factorization(
-    config: FactorizationConfig, start: Cooccurrence, *, num_event_types: int = 1
+    config: FactorizationConfig,
+    start: Cooccurrence,
+    *,
+    num_event_types: int = 1,
+    places: PlacePrior | None = None,
 ) -> Factorization:
     """The co-occurrence model."""
     return Factorization(
@@ -31,8 +40,25 @@ def build_factorization(
         serving_dim=config.dim,
         ridge_by_size=config.ridge_by_size,
         item_exponent=config.item_exponent,
+        places=places,
+        place_dim=config.place_dim,
         outer_loss=config.outer_loss,
     )
+
+
+def state_width(config: FactorizationConfig, data: DataConfig) -> int:
+    """Numbers of a user's own: the context, how much is known, the places."""
+    size_of_support = 1 if config.ridge_by_size is not None else 0
+    return config.dim + size_of_support + min(config.place_dim, data.max_places)
+
+
+def count_places(split: TaskSplit) -> PlacePrior | None:
+    """How places sell to training users; None where adapting does not see places."""
+    if not split.view.places:
+        return None
+    items = [distinct_items(history, split.positive_types) for history in split.train]
+    places = [last_places(h, own) for h, own in zip(split.train, items, strict=True)]
+    return PlacePrior.count(places, items, (len(split.view.places), len(split.catalogue)))
 
 
 def build_next_items(
@@ -65,10 +91,17 @@ def build_next_items(
     )
 
 
-def build_sequence(config: SequenceConfig, tables: Params, *, num_event_types: int = 1) -> Sequence:
+def build_sequence(
+    config: SequenceConfig,
+    tables: Params,
+    *,
+    num_event_types: int = 1,
+    places: PlacePrior | None = None,
+) -> Sequence:
     """The fused model, from the tables of both parts.
 
     Args:
+        places: of the factorization.
         num_event_types: of the factorization; the Transformer has those that it was trained with.
     """
     weights = {n.removeprefix(BODY): t for n, t in tables.items() if n.startswith(BODY)}
@@ -82,7 +115,9 @@ def build_sequence(config: SequenceConfig, tables: Params, *, num_event_types: i
     elif config.own == "film":
         body = with_film(body, _FILM_LAYERS)  # type: ignore[assignment]
     return Sequence(
-        build_factorization(config.base, start_of(tables), num_event_types=num_event_types),
+        build_factorization(
+            config.base, start_of(tables), num_event_types=num_event_types, places=places
+        ),
         body,
         {name: table for name, table in tables.items() if name.startswith(PREFIX)},
         own_context=config.own == "context",
@@ -117,9 +152,8 @@ def required_pretrained(pretrained: Params | None) -> Params:
 
 
 def start_of(tables: Mapping[str, torch.Tensor]) -> Cooccurrence:
-    """The factorization's part of tables."""
-    own = {n: t for n, t in tables.items() if not n.startswith(PREFIX)}
-    return Cooccurrence(**own)
+    """The co-occurrences among the tables of a factorization, or of what holds one."""
+    return Cooccurrence(**{name: tables[name] for name in _START_TABLES})
 
 
 def _body(config: SequenceConfig, *, num_event_types: int) -> SequenceBody:

@@ -108,6 +108,10 @@ class DataConfig(StrictModel):
     user_features: bool = False
     """Adapting also sees the columns of the users table, as a model that reads them wants."""
 
+    max_places: NonNegativeInt = 0
+    """Adapting also sees at which place an event happened, of the so many places of most training
+    users; 0: it does not."""
+
     new_item_text: tuple[str, ...] = ()
     """Item columns whose sentence vectors (the extra `text`) tell, beside the features, what an
     item is that training never saw; features alone if none are named."""

@@ -29,6 +29,10 @@ class FactorizationConfig(StrictModel):
     """Items are divided by this power of how many users have them before co-occurrences are
     counted; .5 and a large ridge make the start item neighbours by cosine, as small logs want."""
 
+    place_dim: PositiveInt = 128
+    """Columns of what places sell that are served, where `data.max_places` lets adapting see them;
+    a user's state grows by 4 x place_dim bytes."""
+
     outer_loss: Literal["ndcg", "softmax"] = "ndcg"
     """`ndcg`: soft nDCG@10 of the list. `softmax`: over all later items, its tail included."""
 

@@ -235,7 +235,7 @@ def _event_type(raw: pa.Table, rules: CleaningRules, reasons: _Reasons) -> pa.Ar
 
 
 def _optional(column: pa.ChunkedArray, name: str, reasons: _Reasons) -> pa.Array:
-    if name in ("query", "ranking_id", "visit_id"):
+    if name in ("query", "ranking_id", "visit_id", "place"):
         text = to_text(column)
         limit = MAX_FIELD_BYTES if name == "query" else MAX_ID_CHARS
         overlong = pc.greater(pc.binary_length(text), limit).fill_null(False)

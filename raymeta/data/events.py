@@ -6,7 +6,7 @@ clock, or on who else is in the batch.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +18,8 @@ from raymeta.data.impressions import Feedback, FeedbackTypes, Labelled, join_fee
 from raymeta.data.intent import MS_PER_DAY, Asked, IntentRows, intent_support
 from raymeta.errors import DataError
 from raymeta.types import Examples
+
+_NOT_TOLD: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class History:
         value: rating, quantity or price; NaN where unknown.
         visit: 0-based ordinal of the visit the event belongs to; -1 where visits are not known.
         features: what the shop knows of the user beside events, encoded; None where nothing is.
+        place: index of where it happened, -1 where that is not known; of all events if left out.
     """
 
     item: NDArray[np.int64]
@@ -39,6 +42,11 @@ class History:
     value: NDArray[np.float32]
     visit: NDArray[np.int64]
     features: FeatureRow | None = None
+    place: NDArray[np.int64] = field(default_factory=lambda: _NOT_TOLD)
+
+    def __post_init__(self) -> None:
+        if self.place is _NOT_TOLD:
+            object.__setattr__(self, "place", np.full(len(self.item), -1, np.int64))
 
     @classmethod
     def empty(cls, features: FeatureRow | None = None) -> Self:
@@ -68,6 +76,7 @@ class SupportView:
         feedback: rows are impressions, with the clicks and conversions that came of them; None
             where each event is a row of its own.
         intent: rows are moments with what was bought after them (`raymeta.data.intent`).
+        places: where events happen, by index; none where adapting does not see it.
     """
 
     max_events: int
@@ -76,6 +85,7 @@ class SupportView:
     min_value: float | None = None
     feedback: FeedbackTypes | None = None
     intent: IntentRows | None = None
+    places: tuple[str, ...] = ()
 
 
 def support_from_events(histories: Sequence[History], view: SupportView) -> Examples:
@@ -83,7 +93,7 @@ def support_from_events(histories: Sequence[History], view: SupportView) -> Exam
 
     Events whose type or item does not count are left out; the rest is ordered by (time, item,
     type), cut to the last `view.max_events`, and repeats of one (item, type) become one row with
-    their `count`, the latest time and the latest value. Ages are in days before the user's own
+    their `count`, the latest time, value and place. Ages are in days before the user's own
     last counted event, so the wall clock has no part in it.
 
     With `view.feedback`, each impression among those events is a row, with `click` and `conversion`
@@ -110,6 +120,8 @@ def support_from_events(histories: Sequence[History], view: SupportView) -> Exam
     shape = (len(histories), padded_width(num_rows.tolist()))
     support: Examples = {}
     dtypes = _SUPPORT_DTYPES if view.feedback is None else {**_SUPPORT_DTYPES, **_LABEL_DTYPES}
+    if view.places:
+        dtypes = {**dtypes, "place": np.int64}
     for name, dtype in dtypes.items():
         padded: NDArray[Any] = np.zeros(shape, dtype)
         padded[rows.user, column] = getattr(rows, name)
@@ -141,6 +153,7 @@ class _Rows:
     event_type: NDArray[np.int64]
     count: NDArray[np.int64]
     value: NDArray[np.float32]
+    place: NDArray[np.int64]
     age_days: NDArray[np.float64]
     mask: bool = True
     click: NDArray[np.bool_] | None = None
@@ -159,14 +172,15 @@ class _Retained:
     event_type: NDArray[np.int64]
     time_ms: NDArray[np.int64]
     value: NDArray[np.float32]
+    place: NDArray[np.int64]
     last_ms: NDArray[np.int64]
 
     @classmethod
     def of(cls, histories: Sequence[History], view: SupportView) -> "_Retained":
         """All users in one pass: a pass for each would cost more than adapting does."""
-        item, event_type, time, value = (
+        item, event_type, time, value, place = (
             np.concatenate([getattr(history, name) for history in histories])
-            for name in ("item", "event_type", "timestamp_ms", "value")
+            for name in ("item", "event_type", "timestamp_ms", "value", "place")
         )
         user = np.repeat(np.arange(len(histories)), [len(history) for history in histories])
         of_type = np.zeros(len(user), np.bool_)
@@ -180,7 +194,7 @@ class _Retained:
         last_ms = time[ordered[last_of_user]] if len(ordered) else time
         return cls(
             user[order], item[order], event_type[order], time[order], value[order],
-            last_ms[user[order]],
+            place[order], last_ms[user[order]],
         )  # fmt: skip
 
 
@@ -212,6 +226,7 @@ def _rows_at(
         event_type=events.event_type[rows],
         count=count,
         value=np.nan_to_num(events.value[rows], nan=0.0),
+        place=events.place[rows],
         age_days=(events.last_ms[rows] - events.time_ms[rows]) / MS_PER_DAY,
         click=None if joined is None else joined.click,
         conversion=None if joined is None else joined.conversion,
@@ -300,10 +315,31 @@ def distinct_items(history: History, event_types: Sequence[int]) -> NDArray[np.i
     return np.unique(history.item[counts])
 
 
-def with_own_items(support: Examples, own: Sequence[NDArray[np.int64]]) -> Examples:
-    """`support` of training users, and the items that the model's tables count them with.
+def last_places(history: History, items: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the user's last event on each of `items` happened, -1 where that is not known."""
+    order = np.lexsort((history.timestamp_ms, history.item))
+    last = np.searchsorted(history.item[order], items, side="right") - 1
+    return history.place[order][last]
+
+
+def with_own_items(
+    support: Examples, histories: Sequence[History], event_types: Sequence[int], view: SupportView
+) -> Examples:
+    """`support` of training users, and what the model's tables count them with: items, and the
+    place of each.
 
     A model can so take a user out of what it is judged with; nobody else has these fields.
+
+    Args:
+        histories: the users' whole histories.
+        event_types: those that tables are counted on.
     """
+    own = [distinct_items(history, event_types) for history in histories]
     rows = pad_items(own)
-    return {**support, "own_item": rows["item"], "own_mask": rows["mask"]}
+    support = {**support, "own_item": rows["item"], "own_mask": rows["mask"]}
+    if view.places:
+        places = [last_places(h, items) for h, items in zip(histories, own, strict=True)]
+        padded = np.zeros(rows["mask"].shape, np.int64)
+        padded[rows["mask"].numpy()] = np.concatenate(places)
+        support["own_place"] = torch.from_numpy(padded)
+    return support

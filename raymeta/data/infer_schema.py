@@ -41,6 +41,7 @@ _ALIASES: Mapping[str, tuple[str, ...]] = {
     "propensity": ("propensity",),
     "visit_id": ("visitid", "sessionid", "session", "orderid", "basketid", "invoice", "invoiceno",
                  "usersession"),
+    "place": ("place", "storeid", "store", "branch", "branchid", "channel", "location"),
 }  # fmt: skip
 
 _HEADER = """\

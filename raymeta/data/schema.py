@@ -27,6 +27,7 @@ OPTIONAL_COLUMNS: dict[str, pa.DataType] = {
     "position": pa.int32(),
     "propensity": pa.float64(),
     "visit_id": pa.string(),
+    "place": pa.string(),
 }
 
 TIMESTAMP = pa.timestamp("ms", tz="UTC")
@@ -67,6 +68,8 @@ class EventColumns(StrictModel):
     """Probability with which the item was shown or examined there, in (0, 1]."""
     visit_id: str | None = None
     """Basket, order or session; without it events closer than `visit_gap_minutes` are one visit."""
+    place: str | None = None
+    """Where it happened: a branch, a channel, a country's site; text."""
 
     def optional(self) -> dict[str, str]:
         """The optional columns that this log has: ours -> the shop's name."""

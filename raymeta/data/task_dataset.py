@@ -12,6 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -100,6 +101,7 @@ class UserTasks(Sequence[History]):
                 timestamp_ms=np.concatenate([h.timestamp_ms for h in events]),
                 value=np.concatenate([h.value for h in events]),
                 visit=np.concatenate([h.visit for h in events]),
+                place=np.concatenate([h.place for h in events]),
             ),
         )
         return joined.take(np.argsort(user_ids))
@@ -107,12 +109,16 @@ class UserTasks(Sequence[History]):
 
 @dataclass(frozen=True)
 class TaskDataset:
-    """A task folder, item indices into `item_ids`; its users are read when they are asked for."""
+    """A task folder, item indices into `item_ids`; its users are read when they are asked for.
+
+    Where `places` are known (`with_places`), so is the place of each event, as an index into them.
+    """
 
     folder: Path
     item_ids: NDArray[np.str_]
     event_types: tuple[str, ...]
     manifest: Mapping[str, Any]
+    places: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, data_dir: str | Path) -> "TaskDataset":
@@ -127,12 +133,33 @@ class TaskDataset:
             manifest,
         )
 
+    def with_places(self) -> "TaskDataset":
+        """The same with the place of each event.
+
+        Raises:
+            DataError: the log does not tell places.
+        """
+        if PLACE not in self.manifest["columns"]:
+            raise DataError(
+                f"{self.folder} does not tell at which place an event happened.",
+                remedy="Set data.max_places: 0, or map a column to `place` and prepare again.",
+            )
+        found: set[str] = set()
+        for table in self._row_groups([PLACE]):
+            told = table[PLACE].combine_chunks().flatten().drop_null()
+            found.update(pc.unique(told).to_pylist())
+        return replace(self, places=tuple(sorted(found)))
+
     def blocks(self) -> Iterator[UserTasks]:
         """All users, a row group of a bucket at a time (about a million events)."""
+        columns = [*_COLUMNS, PLACE] if self.places else _COLUMNS
+        return (_block(table, self.places) for table in self._row_groups(columns))
+
+    def _row_groups(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         for bucket in self.manifest["buckets"]:
             with pq.ParquetFile(self.folder / bucket["file"]) as file:
                 for group in range(file.num_row_groups):
-                    yield _block(file.read_row_group(group, columns=_COLUMNS))
+                    yield file.read_row_group(group, columns=list(columns))
 
     def read(self, keep: Callable[[UserTasks], UserTasks]) -> UserTasks:
         """What `keep` leaves of each block, users by id.
@@ -166,11 +193,12 @@ class TaskDataset:
         return tuple(self.event_types.index(name) for name in names)
 
 
+PLACE = "place"
 _COLUMNS = ["user_id", "item", "event_type", "timestamp_ms", "value", "visit"]
 
 
-def _block(table: pa.Table) -> UserTasks:
-    lists = {name: table[name].combine_chunks() for name in _COLUMNS[1:]}
+def _block(table: pa.Table, places: Sequence[str]) -> UserTasks:
+    lists = {name: table[name].combine_chunks() for name in table.column_names[1:]}
     events = History(
         item=_flat(lists["item"], np.int64),
         event_type=_flat(lists["event_type"], np.int64),
@@ -178,6 +206,10 @@ def _block(table: pa.Table) -> UserTasks:
         value=_flat(lists["value"], np.float32),
         visit=_flat(lists["visit"], np.int64),
     )
+    if PLACE in lists:
+        code = pc.index_in(lists[PLACE].flatten(), value_set=pa.array(places, pa.string()))
+        place = code.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        events = replace(events, place=place)
     offsets = np.asarray(lists["item"].offsets).astype(np.int64)
     return UserTasks(
         np.asarray(table["user_id"].to_pylist(), np.str_), offsets - offsets[0], events

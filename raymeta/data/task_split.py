@@ -22,6 +22,7 @@ from raymeta.data.events import SupportView, reaches
 from raymeta.data.features import EncodedFeatures, FeatureVocab
 from raymeta.data.impressions import FeedbackTypes
 from raymeta.data.intent import IntentRows, categories_of
+from raymeta.data.places import known_places, localise_places
 from raymeta.data.schema import FeatureSchema, load_feature_schema
 from raymeta.data.splits import UserSplit, split_users
 from raymeta.data.task_dataset import TaskDataset, UserTasks
@@ -71,6 +72,8 @@ def load_task_split(
         parts: which users to read, training users always among them; the other parts are empty.
     """
     tasks = TaskDataset.open(data_dir)
+    if config.max_places:
+        tasks = tasks.with_places()
     positive = tasks.event_type_indices(config.positive_events)
     support = tasks.event_type_indices(config.support_events or config.positive_events)
     known = _eligible_users(tasks, config, positive)
@@ -94,6 +97,10 @@ def load_task_split(
         vocab = _count_users(table, schema, train.user_ids)
         read = {part: _with_features(users, table, vocab) for part, users in read.items()}
     local = {part: catalogue.localise(users, tasks.item_ids) for part, users in read.items()}
+    places: tuple[str, ...] = ()
+    if config.max_places:
+        places = known_places(local["train"], tasks.places, max_places=config.max_places)
+        local = {p: localise_places(users, tasks.places, places) for p, users in local.items()}
     return TaskSplit(
         catalogue=catalogue,
         event_types=tasks.event_types,
@@ -105,6 +112,7 @@ def load_task_split(
             min_value=config.min_value,
             feedback=_feedback_types(tasks, config),
             intent=_intent_rows(local["train"], catalogue, config, positive),
+            places=places,
         ),
         **local,
         dataset_sha256=str(tasks.manifest["dataset_sha256"]),

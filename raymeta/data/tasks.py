@@ -30,6 +30,7 @@ _LISTS: dict[str, pa.DataType] = {
     "ranking_id": pa.string(),
     "position": pa.int32(),
     "propensity": pa.float32(),
+    "place": pa.string(),
 }
 
 

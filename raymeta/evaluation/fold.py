@@ -7,6 +7,7 @@ processes, and pooled with other folds. Pooling and intervals are the report's b
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from raymeta.data.task_dataset import UserTasks
 from raymeta.data.task_split import TaskSplit, users_digest
 from raymeta.errors import ConfigError, DataError, LeakageError
 from raymeta.evaluation.adapted import AdaptedScorer, Adapts, UnadaptedScorer
+from raymeta.evaluation.baselines.places import PlacePopularity
 from raymeta.evaluation.protocol import (
     Scored,
     Scorer,
@@ -28,7 +30,7 @@ from raymeta.evaluation.protocol import (
     reference_lines,
     score_tasks,
 )
-from raymeta.evaluation.tuning import BASELINES, BaselineSearch
+from raymeta.evaluation.tuning import BASELINES, NEEDS_PLACES, BaselineSearch
 from raymeta.types import Params
 
 OURS = "adapted"
@@ -117,9 +119,11 @@ def score_baselines(
             _cut(split.validation, settings, split),
             unit=settings.unit,
             positive_types=split.positive_types,
+            places=partial(_place_popularity, split, train) if split.view.places else None,
             note=note,
         )
-        for name in settings.baselines:
+        unseen = NEEDS_PLACES if not split.view.places else frozenset()
+        for name in (name for name in settings.baselines if name not in unseen):
             try:
                 found = search.tune(name)
             except ConfigError:
@@ -166,6 +170,18 @@ def refuse_known_users(split: TaskSplit, trained_on: Sequence[str]) -> None:
             f"{len(met)} of {len(digests)} test users were used to train this artifact.",
             remedy="Evaluate on the data and with the split that the artifact was trained with.",
         )
+
+
+def _place_popularity(
+    split: TaskSplit, train: InteractionMatrix, settings: dict[str, float]
+) -> PlacePopularity:
+    return PlacePopularity(
+        split.train,
+        train,
+        positive_types=split.positive_types,
+        num_places=len(split.view.places),
+        **settings,
+    )
 
 
 def _cut(users: UserTasks, settings: EvaluationSettings, split: TaskSplit) -> list[Tasks]:

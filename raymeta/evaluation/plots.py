@@ -21,6 +21,7 @@ STYLES: dict[str, dict[str, Any]] = {
     "ials": {"color": "#7d5ba6", "linewidth": 1.6, "marker": "D"},
     "mixture": {"color": "#4a90a4", "linewidth": 1.6, "linestyle": "--", "marker": "P"},
     "mixture_with_ease": {"color": "#20303f", "linewidth": 1.6, "linestyle": "-.", "marker": "X"},
+    "mixture_with_places": {"color": "#5a6b7a", "linewidth": 1.6, "linestyle": ":", "marker": "*"},
     "boosting": {"color": "#1f8a70", "linewidth": 1.6, "marker": "v"},
     "logistic_regression": {"color": "#3b6fb6", "linewidth": 1.6, "marker": "^"},
     "user_rate": {"color": "#7d5ba6", "linewidth": 1.6, "marker": "D"},

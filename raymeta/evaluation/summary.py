@@ -29,6 +29,7 @@ LABELS = {
     "ials": "iALS fold-in",
     "mixture": "popularity + item-kNN",
     "mixture_with_ease": "popularity + item-kNN + EASE",
+    "mixture_with_places": "popularity + item-kNN + EASE + places",
     "bm25": "BM25",
     "search_popularity": "popularity of all words' items",
     "text_encoder": "text encoder",

@@ -45,11 +45,26 @@ GRIDS: Mapping[str, Sequence[Settings]] = {
             (0.3, 1.0, 3.0, 10.0), (0.0003, 0.001, 0.003, 0.01)
         )
     ],
+    "places": [
+        {"prior_users": float(f"{value:.3g}")}
+        for value in np.geomspace(0.3, 300, NUM_CONFIGURATIONS)
+    ],
 }
 """What is tried, by baseline; the mixtures search the grid of the part that they add."""
 
-BASELINES = ("popularity", "item_knn", "ease", "ials", "mixture", "mixture_with_ease")
+BASELINES = (
+    "popularity",
+    "item_knn",
+    "ease",
+    "ials",
+    "mixture",
+    "mixture_with_ease",
+    "mixture_with_places",
+)
 """Every baseline by name, in the order of a report."""
+
+NEEDS_PLACES = frozenset({"mixture_with_places"})
+"""Those that there are only where adapting sees places."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +104,7 @@ class BaselineSearch:
         validation: tasks of the validation users; size 0 is left out.
         unit: what support size counts.
         positive_types: with `unit="items"`, the events that count.
+        places: smoothing by `GRIDS` -> popularity by place; None where places are not seen.
         note: told what is being tuned.
     """
 
@@ -99,11 +115,13 @@ class BaselineSearch:
         *,
         unit: Unit,
         positive_types: Sequence[int],
+        places: Callable[[Settings], Scorer] | None = None,
         note: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._train = train
         self._unit: Unit = unit
         self._positive_types = positive_types
+        self._places = places
         self._note = note
         self._blocks = [
             ValidationBlock.of(tasks, train.num_items) for tasks in validation if tasks.size > 0
@@ -131,6 +149,7 @@ class BaselineSearch:
             "ials": lambda: self._best("ials", self._ials),
             "mixture": self._mixture,
             "mixture_with_ease": self._mixture_with_ease,
+            "mixture_with_places": self._mixture_with_places,
         }
         if name not in methods:
             raise ConfigError(
@@ -169,23 +188,45 @@ class BaselineSearch:
 
     def _mixture_with_ease(self) -> Tuned:
         """Neighbours as in the mixture; EASE's setting with both weights by size."""
-        neighbour_settings = self.tune("mixture").settings["item_knn"]
-        neighbours = self._neighbours(neighbour_settings)
-        known = [block.standardised(neighbours) for block in self._blocks]
-        grid = GRIDS["ease"]
+        settings = self.tune("mixture").settings["item_knn"]
+        return self._with_part("mixture_with_ease", "ease", self._ease, {"item_knn": settings})
+
+    def _mixture_with_places(self) -> Tuned:
+        """Neighbours and EASE as in the mixtures; places' setting with all weights by size."""
+        if self._places is None:
+            raise ConfigError(
+                "Places are not seen, so nothing can be mixed with them.",
+                remedy="Set data.max_places, or leave mixture_with_places out.",
+            )
+        found = self.tune("mixture_with_ease").settings
+        settings = {name: found[name] for name in ("item_knn", "ease")}
+        return self._with_part("mixture_with_places", "places", self._places, settings)
+
+    def _with_part(
+        self,
+        name: str,
+        part: str,
+        make: Callable[[Settings], Scorer],
+        settings: Mapping[str, Settings],
+    ) -> Tuned:
+        """A mixture whose other parts have `settings` with one more, tuned; all weights anew."""
+        made = {"item_knn": self._neighbours, "ease": self._ease}
+        others = [made[other](chosen) for other, chosen in settings.items()]
+        known = [[block.standardised(other) for other in others] for block in self._blocks]
+        grid = GRIDS[part]
         found = []
-        for settings in grid:
-            part = self._ease(settings)
+        for tried in grid:
+            scorer = make(tried)
             scores = [
-                [ours, block.standardised(part)]
-                for ours, block in zip(known, self._blocks, strict=True)
+                [*parts, block.standardised(scorer)]
+                for parts, block in zip(known, self._blocks, strict=True)
             ]
             found.append(best_weights(self._prior_I, self._blocks, scores))
         chosen = int(np.argmax([score for _, score in found]))
         weights, score = found[chosen]
-        scorer = self._mix([neighbours, self._ease(grid[chosen])], weights)
-        settings_found = {"item_knn": neighbour_settings, "ease": grid[chosen], "weights": weights}
-        return Tuned("mixture_with_ease", scorer, settings_found, len(grid), score)
+        scorer = self._mix([*others, make(grid[chosen])], weights)
+        facts = {**settings, part: grid[chosen], "weights": weights}
+        return Tuned(name, scorer, facts, len(grid), score)
 
     def _neighbours(self, settings: Settings) -> Scorer:
         return ItemNeighbours(self._train, **settings)

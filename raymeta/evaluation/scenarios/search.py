@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from raymeta.config.experiment import ExperimentConfig
 from raymeta.config.scenario import SearchConfig
 from raymeta.data.episodes import num_units
-from raymeta.data.events import History, distinct_items, support_from_events, with_own_items
+from raymeta.data.events import History, support_from_events, with_own_items
 from raymeta.data.interactions import InteractionMatrix
 from raymeta.data.task_dataset import UserTasks
 from raymeta.data.task_split import TaskSplit
@@ -68,10 +68,8 @@ class Search:
             )
             supports.append(support)
             queries.append(self._queries(asked, bought))
-        rows = with_own_items(
-            support_from_events(supports, self._split.view),
-            [distinct_items(history, positive) for history in histories],
-        )
+        view = self._split.view
+        rows = with_own_items(support_from_events(supports, view), histories, positive, view)
         return TaskBatch(rows, {n: torch.stack([q[n] for q in queries]) for n in queries[0]})
 
     def validation(self, users: UserTasks, sizes: Sequence[int]) -> Measure:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,10 +14,13 @@ from raymeta.config.data import DataConfig, SplitConfig
 from raymeta.data.episodes import cut
 from raymeta.data.events import support_from_events
 from raymeta.data.prepare import prepare
+from raymeta.data.schema import EventColumns, EventSchema, LogSchema
+from raymeta.data.sources.files import Files
 from raymeta.data.sources.synthetic import SyntheticShop
 from raymeta.data.synthetic_shop import Shop
 from raymeta.data.task_dataset import TaskDataset, UserTasks
 from raymeta.data.task_split import PARTS, TaskSplit, load_task_split
+from raymeta.errors import DataError
 from tests.helpers.logs import tasks_of
 
 CONFIG = DataConfig(
@@ -147,6 +151,39 @@ def test_an_opened_folder_reads_its_users_when_asked(shop: Path) -> None:
     assert len(tasks.users.events) == sum(len(row["item"]) for row in stored.values())
     one_block = replace(tasks, manifest={**tasks.manifest, "buckets": []})
     assert len(one_block.users) == 0
+
+
+def test_places_of_most_training_users_are_known_by_index(tmp_path: Path) -> None:
+    log = pd.DataFrame(
+        {
+            "user_id": np.repeat([f"u{n:02d}" for n in range(40)], 6),
+            "item_id": np.tile([f"i{n}" for n in range(6)], 40),
+            "event_type": "purchase",
+            "timestamp": np.tile(np.arange(6) * 86_400_000 + 1_700_000_000_000, 40),
+            # every user shops twice downtown and at the mall, once at a stall of its own
+            "branch": [
+                place
+                for n in range(40)
+                for place in ("downtown", "downtown", "mall", "mall", f"stall {n}", None)
+            ],
+        }
+    )
+    log.to_csv(tmp_path / "events.csv", index=False)
+    schema = LogSchema(events=EventSchema(columns=EventColumns(place="branch")))
+    prepare(Files([tmp_path / "events.csv"], schema=schema), tmp_path / "data")
+    config = DataConfig(min_item_users=1, min_units=4, max_places=10)
+    split = load_task_split(tmp_path / "data", config)
+    assert split.view.places == ("downtown", "mall")
+    assert split.train[0].place.tolist() == [0, 0, 1, 1, -1, -1]
+    support = support_from_events(split.train[:3], split.view)
+    assert support["place"][0][support["mask"][0]].tolist() == [0, 0, 1, 1, -1, -1]
+    unseen = load_task_split(tmp_path / "data", config.model_copy(update={"max_places": 0}))
+    assert "place" not in support_from_events(unseen.train[:3], unseen.view)
+
+
+def test_a_log_that_does_not_tell_places_says_so(shop: Path) -> None:
+    with pytest.raises(DataError, match="place"):
+        load_task_split(shop, CONFIG.model_copy(update={"max_places": 10}))
 
 
 def test_events_of_too_small_a_value_are_left_out(shop: Path) -> None:
