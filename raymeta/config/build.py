@@ -16,6 +16,7 @@ from raymeta.config.build_ratings import (
     rated_items,
     restore_rated_items,
 )
+from raymeta.config.build_search import build_search
 from raymeta.config.build_sequence import (
     build_factorization,
     build_sequence,
@@ -44,7 +45,7 @@ from raymeta.models.cooccurrence import cooccurrence
 from raymeta.models.ctr import Ctr, ItemCounts
 from raymeta.models.embeddings import FieldEmbedding
 from raymeta.models.factorization import Factorization
-from raymeta.models.personal_search import PersonalSearch
+from raymeta.models.field_affinity import ITEM_INDEX, ITEM_WEIGHT
 from raymeta.models.place_prior import ITEM_VECTORS as PLACE_ITEM_VECTORS
 from raymeta.models.place_prior import PlacePrior
 from raymeta.models.preference_mlp import (
@@ -106,7 +107,9 @@ def build_algorithm(
         model = build_factorization(
             config, start, num_event_types=len(split.event_types), places=count_places(split)
         )
-        return _algorithm(experiment.algorithm, _for_scenario(experiment, model))
+        vocab, described = split.catalogue.vocab, _item_features(split.catalogue.features)
+        search_or_taste = _for_scenario(experiment, model, vocab, described)
+        return _algorithm(experiment.algorithm, search_or_taste)
     features = split.catalogue.features
     if isinstance(config, CtrConfig):
         counts = ItemCounts(*_tensors(features), *_impression_counts(split))
@@ -148,7 +151,8 @@ def restore_algorithm(
     if isinstance(config, FactorizationConfig):
         places = PlacePrior.restore(tables)
         factorization = build_factorization(config, start_of(tables), places=places)
-        return _algorithm(experiment.algorithm, _for_scenario(experiment, factorization))
+        search_or_taste = _for_scenario(experiment, factorization, item_vocab, tables)
+        return _algorithm(experiment.algorithm, search_or_taste)
     if isinstance(config, SequenceConfig):
         sequence = build_sequence(config, tables, places=PlacePrior.restore(tables))
         return _algorithm(experiment.algorithm, sequence)
@@ -239,6 +243,8 @@ def extend_tables(
     elif experiment.model.name != "purchase_intent":
         scale = start_of(tables).column_spectrum.sqrt()
         rows = {**rows, "item_vectors": rows["item_vectors"] / scale}
+        if ITEM_INDEX in tables:
+            rows = {**rows, **_item_features(features)}
     return {
         name: torch.cat([table, rows[name].to(table)]) if name in rows else table
         for name, table in tables.items()
@@ -256,9 +262,19 @@ def extend_params(experiment: ExperimentConfig, meta_params: Params, num_added: 
     }
 
 
-def _for_scenario(experiment: ExperimentConfig, model: Factorization) -> TaskModel:
+def _for_scenario(
+    experiment: ExperimentConfig, taste: Factorization, vocab: FeatureVocab, described: Params
+) -> TaskModel:
     """The model of a taste, with what its scenario puts on top."""
-    return PersonalSearch(model) if experiment.scenario.name == "search" else model
+    config = experiment.model
+    if experiment.scenario.name != "search" or not isinstance(config, FactorizationConfig):
+        return taste
+    index, weight = described[ITEM_INDEX], described[ITEM_WEIGHT]
+    return build_search(config, taste, vocab, index=index, weight=weight)
+
+
+def _item_features(features: EncodedFeatures) -> Params:
+    return dict(zip((ITEM_INDEX, ITEM_WEIGHT), _tensors(features), strict=True))
 
 
 def _preference_mlp(
