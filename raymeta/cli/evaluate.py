@@ -33,7 +33,8 @@ def evaluate(
         typer.Option(help="The folder that `raymeta prepare` wrote; the experiment's if left out."),
     ] = None,
     support_sizes: Annotated[
-        str | None, typer.Option(help="How much is known of a user, e.g. 0,1,2,3,5,10.")
+        str | None,
+        typer.Option(help="How much is known of a user, e.g. 0,1,2,3,5,10; all: all but the last."),
     ] = None,
     unit: Annotated[
         Literal["visits", "items"] | None,
@@ -76,7 +77,7 @@ def evaluate(
     Example: raymeta evaluate tune_configs/experiments/grocery.yaml --folds 5 --data data/grocery
     """
     started = time.perf_counter()
-    sizes, names = parse_numbers(support_sizes, "--support-sizes"), parse_names(baselines)
+    sizes, names = parse_sizes(support_sizes), parse_names(baselines)
     chosen = _Chosen(data, sizes, unit, repeat, names)
     if target.is_file():
         evaluated = _evaluate_experiment(
@@ -222,13 +223,26 @@ def render(result: dict[str, Any]) -> Group:
 
 
 def _table(content: "TextTable") -> Table:
+    from raymeta.evaluation.tables import size_text
+
     table = Table(title=content.title, title_justify="left", header_style="bold")
     table.add_column("")
     for size in content.sizes:
-        table.add_column(str(size), justify="right")
+        table.add_column(size_text(size), justify="right")
     for label, cells in content.rows:
         table.add_row(label, *cells, style={"adapted": "bold", "chance": "dim"}.get(label))
     return table
+
+
+def parse_sizes(text: str | None) -> tuple[int, ...] | None:
+    """`20,50,all` as support sizes; `all` is all units but the last."""
+    from raymeta.data.episodes import ALL_BUT_LAST
+
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    numbers = [str(ALL_BUT_LAST) if part == "all" else part for part in parts]
+    return parse_numbers(",".join(numbers), "--support-sizes")
 
 
 def parse_numbers(text: str | None, option: str) -> tuple[int, ...] | None:

@@ -12,6 +12,9 @@ from raymeta.data.task_dataset import UserTasks
 
 Unit = Literal["visits", "items", "impressions"]
 
+ALL_BUT_LAST = 1_000_000
+"""The support size that leaves the last unit alone to be found: a returning user."""
+
 
 def cut(
     history: History,
@@ -25,7 +28,7 @@ def cut(
 
     Args:
         history: all events of the user, in the order of the task folder.
-        size: number of units in the support; 0 gives an empty support.
+        size: number of units in the support; 0 gives an empty one, `ALL_BUT_LAST` all but the last.
         unit: `visits` counts whole visits; `items` counts distinct positive items of the catalogue,
             and the support then ends with the event that brought the last of them.
         positive_types: event types that make an item relevant.
@@ -37,6 +40,8 @@ def cut(
         are left out.
     """
     positive = np.isin(history.event_type, positive_types) & (history.item >= 0)
+    if size == ALL_BUT_LAST:
+        size = num_units(history, unit=unit, positive_types=positive_types) - 1
     seen = history.visit < size if unit == "visits" else _first_items(history, positive, size)
     later = np.unique(history.item[~seen & positive])
     if not repeat:

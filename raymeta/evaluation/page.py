@@ -16,6 +16,7 @@ from raymeta.evaluation.tables import (
     protocol_text,
     quality_rows,
     signed_span,
+    size_text,
 )
 
 _TEMPLATES = Environment(
@@ -94,7 +95,7 @@ def _cards(result: Summary) -> list[dict[str, str]]:
         gain = result["differences"][UNADAPTED][str(size)]["ndcg_at_10"]
         best = best_baseline(result, size)
         card = {
-            "known": f"{size} {result['protocol']['unit'] if size > 1 else unit_of_one}",
+            "known": f"{size_text(size)} {result['protocol']['unit'] if size > 1 else unit_of_one}",
             "ndcg": f"{result['methods'][OURS][str(size)]['ndcg_at_10']['mean']:.3f}",
             "gain": f"{signed_span(gain)} by adapting",
             "tone": "good" if gain["low"] > 0 else "bad" if gain["high"] < 0 else "",
@@ -109,7 +110,7 @@ def _cards(result: Summary) -> list[dict[str, str]]:
 
 def _tables(result: Summary, gains: str) -> list[PageTable]:
     sizes = result["support_sizes"]
-    head = [f"{result['protocol']['unit']} known", *map(str, sizes)]
+    head = [f"{result['protocol']['unit']} known", *map(size_text, sizes)]
     titles = dict(METRIC_TITLES)
     main = titles.pop("ndcg_at_10")
     tables = [PageTable(main, head, quality_rows(result, "ndcg_at_10"))]

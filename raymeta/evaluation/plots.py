@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from raymeta.evaluation.fold import OURS, UNADAPTED
 from raymeta.evaluation.summary import LABELS, Summary
+from raymeta.evaluation.tables import size_text
 
 # ours in a warm colour, all others in cool ones that differ in lightness and dash too
 STYLES: dict[str, dict[str, Any]] = {
@@ -141,7 +142,7 @@ def _draw_differences(axes: Axes, result: Summary, rivals: Sequence[str], metric
 
 def _dress(axes: Axes, result: Summary, title: str) -> None:
     sizes, protocol = result["support_sizes"], result.get("protocol", {})
-    axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+    axes.set_xticks(range(len(sizes)), [size_text(size) for size in sizes])
     axes.set_xlim(-0.15, len(sizes) - 1 + 0.15)
     axes.set_xlabel(f"{protocol.get('unit', 'units')} known of a new user")
     axes.set_title(title, loc="left", fontsize=10.5)

@@ -17,6 +17,7 @@ from raymeta.evaluation.tables import (
     difference_rows,
     protocol_text,
     quality_rows,
+    size_text,
 )
 
 RESULTS = "results.json"
@@ -114,7 +115,7 @@ def _coverage_rows(result: Summary) -> list[tuple[str, list[str]]]:
 
 def _table(rows: Sequence[tuple[str, Sequence[str]]], result: Summary) -> str:
     unit = result["protocol"]["unit"]
-    return markdown_table([unit, *[str(size) for size in result["support_sizes"]]], rows)
+    return markdown_table([unit, *[size_text(size) for size in result["support_sizes"]]], rows)
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]]) -> str:

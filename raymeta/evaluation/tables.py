@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from raymeta.data.episodes import ALL_BUT_LAST
 from raymeta.evaluation.summary import LABELS, Summary
 
 METRIC_TITLES = {
@@ -43,6 +44,11 @@ def difference_rows(
     return rows
 
 
+def size_text(size: int) -> str:
+    """A support size as a heading has it."""
+    return "all but last" if size == ALL_BUT_LAST else str(size)
+
+
 def format_span(span: dict[str, float]) -> str:
     """`0.505 ±0.010`."""
     return f"{span['mean']:.3f} ±{(span['high'] - span['low']) / 2:.3f}"
@@ -59,7 +65,7 @@ def protocol_text(result: Summary) -> str:
     protocol = result["protocol"]
     unit = protocol["unit"]
     masked = "support items stay in" if protocol["repeat"] else "support items taken out"
-    users = ", ".join(f"{n:,} at {s}" for s, n in result["num_users"].items())
+    users = ", ".join(f"{n:,} at {size_text(int(s))}" for s, n in result["num_users"].items())
     bought = f"a {' or '.join(protocol['positive_events'])} in what came after"
     to_find = f"the catalogue's items with {bought}. The whole catalogue is ranked, {masked}"
     if result.get("scenario") == "search":

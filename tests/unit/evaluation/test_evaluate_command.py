@@ -6,10 +6,11 @@ import pytest
 import torch
 import yaml
 
-from raymeta.cli.evaluate import parse_names, parse_numbers
+from raymeta.cli.evaluate import parse_names, parse_numbers, parse_sizes
 from raymeta.cli.main import run
 from raymeta.config.base import load_settings
 from raymeta.config.experiment import ExperimentConfig
+from raymeta.data.episodes import ALL_BUT_LAST
 from raymeta.errors import ConfigError
 from raymeta.evaluation.fold import EvaluationSettings
 from raymeta.experiments.folds import compute_job, plan
@@ -119,6 +120,7 @@ def test_folds_need_an_experiment(shop, tmp_path, capsys):
 
 
 def test_lists_on_the_command_line():
+    assert parse_sizes("20,50,all") == (20, 50, ALL_BUT_LAST)
     assert parse_numbers("0, 1,20", "--support-sizes") == (0, 1, 20)
     assert parse_numbers(None, "--support-sizes") is None
     assert parse_names("ease,ials") == ("ease", "ials")

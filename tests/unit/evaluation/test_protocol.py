@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from raymeta.data.episodes import ALL_BUT_LAST
 from raymeta.data.events import History
 from raymeta.errors import DataError
 from raymeta.evaluation import protocol
@@ -128,3 +129,12 @@ def test_an_oracle_reaches_the_ceiling_and_random_scores_reach_chance():
         # the mean of 400 users is within four of its standard errors
         margin = 4 * random[name].std() / 20
         assert abs(random[name].mean() - lines["chance"].users[name].mean()) <= margin, name
+
+
+@pytest.mark.parametrize("unit", ["visits", "items"])
+def test_all_but_the_last_leaves_one_unit_to_find(unit):
+    (tasks,) = cut_tasks(
+        [history([0, 1], [2], [3])], [ALL_BUT_LAST], unit=unit, positive_types=(0,)
+    )
+    assert tasks.queries[0].tolist() == [3]
+    assert tasks.supports[0].item.tolist() == [0, 1, 2]
