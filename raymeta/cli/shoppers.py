@@ -105,11 +105,13 @@ def _visits(
                 item_id=artifact.catalogue.item_ids[item],
                 event_type=artifact.event_types[kind],
                 timestamp=at_ms + shift_ms,
+                place=None if place < 0 else artifact.view.places[place],
             )
-            for item, kind, at_ms in zip(
+            for item, kind, at_ms, place in zip(
                 of_visit.item.tolist(),
                 of_visit.event_type.tolist(),
                 of_visit.timestamp_ms.tolist(),
+                of_visit.place.tolist(),
                 strict=True,
             )
         ]

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raymeta.data.events import History
+from raymeta.data.places import UNKNOWN
 from raymeta.serve.user_events.base import StoredEvent, UserRecord
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ class HistoryReader:
         self._max_events = artifact.view.max_events
         self._min_value = artifact.view.min_value
         self._user_vocab = artifact.user_vocab
+        self._place_of = {name: index for index, name in enumerate(artifact.view.places)}
 
     def __call__(self, record: UserRecord) -> History:
         """The events of a record that `support_from_events` uses, and the user's features."""
@@ -38,7 +41,15 @@ class HistoryReader:
             value=np.array([np.nan if e.value is None else e.value for e in events], np.float32),
             visit=np.full(len(events), -1, np.int64),
             features=self._features(record),
+            **self._places(events),
         )
+
+    def _places(self, events: Sequence[StoredEvent]) -> dict[str, NDArray[np.int64]]:
+        """Of a model that knows places; another is spared the work."""
+        if not self._place_of:
+            return {}
+        places = [self._place_of.get(e.place, UNKNOWN) if e.place else UNKNOWN for e in events]
+        return {"place": np.array(places, np.int64)}
 
     def _last_that_count(self, events: Sequence[StoredEvent]) -> list[StoredEvent]:
         """Of a long record its end alone: as many events as the view has, and all those of the

@@ -152,12 +152,14 @@ def _household(
             event_type=split.event_types[kind],
             timestamp=ms,
             value=None if math.isnan(value) else value,
+            place=None if place < 0 else split.view.places[place],
         )
-        for item, kind, ms, value in zip(
+        for item, kind, ms, value, place in zip(
             replayed.item.tolist(),
             replayed.event_type.tolist(),
             replayed.timestamp_ms.tolist(),
             replayed.value.tolist(),
+            replayed.place.tolist(),
             strict=True,
         )
     ]

@@ -150,6 +150,7 @@ class Writes:
                     position=event.position,
                     propensity=event.propensity,
                     timestamp_given=event.timestamp is not None,
+                    place=event.place,
                 )
             )
         return stored

@@ -48,6 +48,7 @@ def test_what_was_appended_is_read_whole(store: EventStore) -> None:
         position=3,
         propensity=0.25,
         timestamp_given=False,
+        place="branch 7",
     )
     result = append(store, "t", "u", [written])
     record = run(store.read("t", "u"))

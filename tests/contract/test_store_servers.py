@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
@@ -149,6 +150,24 @@ def test_a_redis_that_flushes_once_a_second_says_so(servers: Servers) -> None:
                 assert not other.durable
         finally:
             client.config_set("appendfsync", "always")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_store_of_the_second_version_gains_places(kind: str, servers: Servers) -> None:
+    server = server_of(kind, servers)
+    old = event("e1")
+    with opened(server, "second") as store:
+        run(store.append("t", "u", [old], received_ms=9))
+        if kind == "redis":
+            store._client.set("second:schema", 2)  # type: ignore[attr-defined]
+        else:
+            writing: Any = store._writer._connection  # type: ignore[attr-defined]
+            writing.raw.execute("ALTER TABLE events DROP COLUMN place")
+            writing.raw.execute("UPDATE schema_version SET version = 2")
+    placed = replace(event("e2"), place="branch 7")
+    with opened(server, "second") as store:
+        assert run(store.append("t", "u", [old, placed], received_ms=9)).duplicates == 1
+        assert [e.place for e in run(store.read("t", "u")).events] == [None, "branch 7"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -37,6 +37,10 @@ class Event(Message):
     visit_id: Id | None = None
     """The basket, order or session."""
 
+    place: Id | None = None
+    """Where it happened: a branch, a channel, a country's site. A model that knows places adapts to
+    it; one that it does not know is kept."""
+
     query: Text | None = None
     """What was searched for."""
 

@@ -75,6 +75,9 @@ class ReplayedEvent(Message):
     value: float | None = None
     """Rating, quantity or price; null where the data set has none."""
 
+    place: str | None = None
+    """Where it happened; null where that is not known."""
+
 
 class Household(Message):
     """A user that training never met, and how well others foresaw it."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 from raymeta.errors import ConfigError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the stored form. An older one is migrated, a newer one refused; none is read by guess."""
 
 MAX_RANKINGS = 200
@@ -69,6 +69,7 @@ class StoredEvent:
         position: 0-based place in that list.
         propensity: probability with which the list showed the item there.
         timestamp_given: whether the caller gave the timestamp; it is the server's clock otherwise.
+        place: where it happened: a branch, a channel, a country's site.
     """
 
     event_id: str
@@ -82,6 +83,7 @@ class StoredEvent:
     position: int | None = None
     propensity: float | None = None
     timestamp_given: bool = True
+    place: str | None = None
 
     def marks_seen(self) -> bool:
         """Whether the item counts as seen: an impression was shown, not yet taken up."""
@@ -104,6 +106,7 @@ class StoredEvent:
             self.ranking_id,
             self.position,
             self.propensity,
+            *(() if self.place is None else (self.place,)),
         )
         return digest(json.dumps(sent), size=8)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from raymeta.errors import ConfigError, RaymetaError, StoreError
 from raymeta.serve.user_events.base import SCHEMA_VERSION, Retention
 from raymeta.serve.user_events.engine import SqlEventStore
-from raymeta.serve.user_events.sql_schema import Dialect, schema_statements
+from raymeta.serve.user_events.sql_schema import PLACE_ADDED, Dialect, schema_statements
 
 if TYPE_CHECKING:
     import psycopg
@@ -137,10 +137,13 @@ class PostgresDatabase:
                 for statement in schema_statements(_DIALECT):
                     raw.execute(statement)
                 raw.execute("INSERT INTO schema_version VALUES (%s)", (SCHEMA_VERSION,))
+            elif row[0] == 2:
+                raw.execute(PLACE_ADDED)
+                raw.execute("UPDATE schema_version SET version = %s", (SCHEMA_VERSION,))
             elif row[0] != SCHEMA_VERSION:
                 raise StoreError(
                     f"The event store's schema {self._schema!r} has version {row[0]}; this "
-                    f"raymeta reads version {SCHEMA_VERSION}.",
+                    f"raymeta reads version {SCHEMA_VERSION} and 2.",
                     remedy="Use the raymeta that wrote it, or name another schema.",
                 )
 

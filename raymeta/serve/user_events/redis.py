@@ -267,6 +267,9 @@ class RedisEventStore:
         marker = f"{self._prefix}:schema"
         self._client.set(marker, SCHEMA_VERSION, nx=True)
         found = int(self._client.get(marker))
+        if found == 2:  # its events read as they are, without a place
+            self._client.set(marker, SCHEMA_VERSION)
+            found = SCHEMA_VERSION
         if found != SCHEMA_VERSION:
             raise StoreError(
                 f"The event store's prefix {self._prefix!r} has schema version {found}; this "

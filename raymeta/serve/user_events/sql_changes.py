@@ -271,7 +271,7 @@ def _insert(
     )
     session.run_many(
         f"INSERT INTO events (user_key, sequence, {EVENT_COLUMNS}) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (user.key, number, *event_values(event))
             for number, event in enumerate(fresh.values(), start=user.arrivals + 1)

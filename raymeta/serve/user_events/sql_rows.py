@@ -35,7 +35,7 @@ OF_A_USER = ("events", "seen_items", "rankings", "answers")
 
 EVENT_COLUMNS = (
     "event_id, item_id, event_type, timestamp_ms, value, visit_id, query, ranking_id, position, "
-    "propensity, timestamp_given"
+    "propensity, timestamp_given, place"
 )
 ORDER_DOWN = "timestamp_ms DESC, item_id DESC, event_type DESC, sequence DESC"
 
@@ -127,9 +127,10 @@ def event_values(event: StoredEvent) -> tuple[Any, ...]:
         event.position,
         event.propensity,
         int(event.timestamp_given),
+        event.place,
     )
 
 
 def event_of(row: tuple[Any, ...]) -> StoredEvent:
-    values = [row[0], row[1] or None, *row[2:-1], bool(row[-1])]
+    values = [row[0], row[1] or None, *row[2:-2], bool(row[-2]), row[-1]]
     return StoredEvent(*values)

@@ -33,6 +33,9 @@ def schema_statements(dialect: Dialect) -> list[str]:
     return [statement for statement in filled.split(";") if statement.strip()]
 
 
+PLACE_ADDED = "ALTER TABLE events ADD COLUMN place TEXT"
+"""From version 2 to 3."""
+
 _SCHEMA = """
 CREATE TABLE users (
     user_key <KEY>,
@@ -63,6 +66,7 @@ CREATE TABLE events (
     position <INT>,
     propensity <REAL>,
     timestamp_given <INT> NOT NULL,
+    place <TEXT>,
     PRIMARY KEY (user_key, timestamp_ms, item_id, event_type, sequence)
 )<CLUSTERED>;
 CREATE TABLE taken_ids (

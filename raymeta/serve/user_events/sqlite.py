@@ -15,7 +15,7 @@ from typing import Any
 from raymeta.errors import RaymetaError, StoreError
 from raymeta.serve.user_events.base import SCHEMA_VERSION, Retention, id_digest
 from raymeta.serve.user_events.engine import SqlEventStore
-from raymeta.serve.user_events.sql_schema import Dialect, schema_statements
+from raymeta.serve.user_events.sql_schema import PLACE_ADDED, Dialect, schema_statements
 
 APPLICATION_ID = 0x7261796D  # "raym", in the file's header: tells our files from other databases
 
@@ -192,7 +192,7 @@ def _migrate_from_1(connection: sqlite3.Connection) -> None:
         "num_events FROM users_1",
         (now_ms, now_ms),
     )
-    connection.execute("INSERT INTO events SELECT *, 1 FROM events_1")
+    connection.execute("INSERT INTO events SELECT *, 1, NULL FROM events_1")
     connection.execute(
         "INSERT INTO taken_ids SELECT user_key, id_digest(event_id), NULL, ? "
         "FROM taken_event_ids_1",
@@ -203,7 +203,14 @@ def _migrate_from_1(connection: sqlite3.Connection) -> None:
         connection.execute(f"DROP TABLE {table}_1")
 
 
-_MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {1: _migrate_from_1}
+def _migrate_from_2(connection: sqlite3.Connection) -> None:
+    connection.execute(PLACE_ADDED)
+
+
+_MIGRATIONS: dict[int, Callable[[sqlite3.Connection], None]] = {
+    1: _migrate_from_1,
+    2: _migrate_from_2,
+}
 """From which version -> the change to the present one, within the opening transaction."""
 
 

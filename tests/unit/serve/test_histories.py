@@ -12,6 +12,7 @@ from raymeta.serve.histories import HistoryReader
 from raymeta.serve.user_events.base import StoredEvent, UserRecord
 
 TYPES = ("click", "purchase", "view")
+PLACES = ("north", "south")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ def whole(record: UserRecord, artifact: ForReading) -> History:
         timestamp_ms=np.array([e.timestamp_ms for e in events], np.int64),
         value=np.array([np.nan if e.value is None else e.value for e in events], np.float32),
         visit=np.full(len(events), -1),
+        place=np.array(
+            [PLACES.index(e.place) if e.place in PLACES else -1 for e in events], np.int64
+        ),
     )
 
 
@@ -47,7 +51,12 @@ def test_the_end_of_a_record_is_enough(seed: int) -> None:
     rng = random.Random(seed)
     kinds = tuple(sorted(rng.sample(range(3), rng.randrange(1, 4))))
     artifact = ForReading(
-        SupportView(rng.randrange(1, 8), kinds, min_value=rng.choice([None, 1.5]))
+        SupportView(
+            rng.randrange(1, 8),
+            kinds,
+            min_value=rng.choice([None, 1.5]),
+            places=PLACES if seed % 2 else (),
+        )
     )
     events = [
         StoredEvent(
@@ -56,6 +65,7 @@ def test_the_end_of_a_record_is_enough(seed: int) -> None:
             rng.choice([*TYPES, "other"]),
             rng.randrange(6),
             value=rng.choice([None, 1.0, 2.0]),
+            place=rng.choice([None, "north", "south", "nowhere"]),
         )
         for number in range(rng.randrange(40))
     ]

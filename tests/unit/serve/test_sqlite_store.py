@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -211,6 +212,22 @@ def test_a_store_of_the_first_release_is_migrated_whole(tmp_path: Path) -> None:
     # the ids stay taken, whatever was sent under them
     again = append(store, "u", event("e1", "x"), event("e4", "y"), event("e5", "z"))
     assert again == AppendResult(4, accepted=1, duplicates=2)
+    store.close()
+    open_store(tmp_path).close()
+
+
+def test_a_store_of_the_second_version_gains_places(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    append(store, "u", event("e1", "x"))
+    store.close()
+    with sqlite3.connect(tmp_path / "events.sqlite") as connection:
+        connection.execute("ALTER TABLE events DROP COLUMN place")
+        connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    store = open_store(tmp_path)
+    placed = replace(event("e2", "y"), place="branch 7")
+    assert append(store, "u", event("e1", "x"), placed) == AppendResult(2, accepted=1, duplicates=1)
+    assert [e.place for e in run(store.read("t", "u")).events] == [None, "branch 7"]
     store.close()
     open_store(tmp_path).close()
 
