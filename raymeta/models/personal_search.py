@@ -16,8 +16,9 @@ weights are meta-learned, so that what to trust can change with how much is know
 
 Weights are learned by the listwise softmax of the later purchases (Cao et al., ListNet, ICML 2007),
 which is convex in them; taste and neighbours stay as their own models have them. Attention of a
-user's history to the query as in Ai et al., "A Zero Attention Model for Personalized Product Search",
-CIKM 2019; here it picks among the hits, and the weights are few enough for two thousand users.
+user's history to the query as in Ai et al., "A Zero Attention Model for Personalized Product
+Search", CIKM 2019; here it picks among the hits, and the weights are few enough for two thousand
+users.
 
 What differs per request joins the state under `QUERY_MATCH` for one call of `score`.
 
