@@ -4,7 +4,6 @@ from torch import Tensor
 
 from raymeta.config.models import FactorizationConfig
 from raymeta.data.features import FeatureVocab
-from raymeta.data.schema import FeatureKind
 from raymeta.models.factorization import Factorization
 from raymeta.models.field_affinity import FieldAffinity
 from raymeta.models.neighbours import Neighbours
@@ -31,13 +30,6 @@ def build_search(
     neighbours = Neighbours(
         taste.start, item_exponent=config.item_exponent, exponent=EXPONENT, shrink=SHRINK
     )
-    fields = FieldAffinity(
-        index,
-        weight,
-        field_of_slot=vocab.field_of_slot,
-        first_row=vocab.first_row.tolist(),
-        numeric=[field.kind == FeatureKind.NUMERIC for field in vocab.fields],
-        num_rows=vocab.num_rows,
-        share=taste.start.item_prior.exp(),
-    )
+    share = taste.start.item_prior.exp()
+    fields = FieldAffinity.of(vocab, index, weight, share=share)
     return PersonalSearch(taste, neighbours, fields)

@@ -35,6 +35,7 @@ LABELS = {
     "text_encoder": "text encoder",
     "text_popularity": "text + popularity",
     "text_knn": "text + popularity + bought + item-kNN",
+    "text_knn_features": "the same + features of what was bought",
     "boosting": "gradient boosting",
     "logistic_regression": "logistic regression",
     "user_rate": "user's shrunk rate",

@@ -7,7 +7,8 @@ that have v, P that of all its rows and q_v the share of v in what everybody buy
 
 how much oftener the user takes v than others do, shrunk by c rows; 0 where nothing is known, and
 below 0 for what the user passes over. Of a number: how far the item is from the mean of the rows,
-in standard deviations of the catalogue and with its sign turned. Nothing here is learned.
+in standard deviations of the catalogue and with its sign turned. Of a search the rows may be those
+that answer it, each by how much of the query's words it has. Nothing here is learned.
 
 Shapes: S rows, I items, W slots of an item, V rows of the vocabulary, F fields, C candidates.
 """
@@ -17,9 +18,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from raymeta.data.features import FeatureVocab
+from raymeta.data.schema import FeatureKind
 from raymeta.types import Params
 
 ITEM_INDEX, ITEM_WEIGHT = "item_index", "item_weight"
+
+SHRINK, SHRINK_AMONG_HITS = 1.0, 0.3
+
+FOCUS = 3.0
+"""How fast a row of the support loses weight with what it lacks of the query's words."""
 
 
 class FieldAffinity:
@@ -57,12 +65,37 @@ class FieldAffinity:
             0, index.flatten(), (self._has * share[:, None]).flatten()
         )
 
+    @classmethod
+    def of(
+        cls, vocab: FeatureVocab, index: Tensor, weight: Tensor, *, share: Tensor
+    ) -> "FieldAffinity":
+        """As a vocabulary reads the features."""
+        return cls(
+            index,
+            weight,
+            field_of_slot=vocab.field_of_slot,
+            first_row=vocab.first_row.tolist(),
+            numeric=[field.kind == FeatureKind.NUMERIC for field in vocab.fields],
+            num_rows=vocab.num_rows,
+            share=share,
+        )
+
     def tables(self) -> Params:
         """What an artifact keeps of it; the rest is read off the vocabulary and the prior."""
         return {ITEM_INDEX: self._index, ITEM_WEIGHT: self._weight}
 
+    def among_hits(self, bought: Tensor, candidates: Tensor, lexical: Tensor) -> Tensor:
+        """`[C, F]` from the user's rows among a query's hits.
+
+        Args:
+            bought: weight of the rows of each hit `[C]`.
+            lexical: share of the query that each has, `[C]` in 0..1.
+        """
+        attended = bought * torch.exp(FOCUS * (lexical - 1.0))
+        return self(candidates, attended, candidates, shrink=SHRINK_AMONG_HITS)
+
     def __call__(
-        self, items: Tensor, row_weights: Tensor, candidates: Tensor, *, shrink: float
+        self, items: Tensor, row_weights: Tensor, candidates: Tensor, *, shrink: float = SHRINK
     ) -> Tensor:
         """`[C, F]`.
 

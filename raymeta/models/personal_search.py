@@ -59,8 +59,6 @@ _BOUGHT = list(_PARTS).index("bought") - NUM_PARTS
 """Its place among the parts that no query has a part in."""
 
 RECENT_DAYS = 30.0
-FOCUS = 3.0
-"""How fast a row of the support loses weight with what it lacks of the query's words."""
 
 _ROW_ITEM, _ROW_OFTEN, _ROW_LATELY, _SIZE = "row_item", "row_often", "row_lately", "support_rows"
 
@@ -167,14 +165,14 @@ class PersonalSearch:
             (bought > 0).to(bought.dtype),
             self._at(items, rows, params[_ROW_LATELY]),
         ]
-        fields = self._fields(rows, often, items, shrink=1.0)
+        fields = self._fields(rows, often, items)
         # weights alone are learned: each part is what its own model makes of the user
         return torch.cat([torch.stack(parts, -1), fields], -1).detach()
 
     def _mixed(self, params: Params, of_items: Tensor, candidates: Tensor, match: Tensor) -> Tensor:
         """Scores `[C]` from the candidates' parts and how they answer the query."""
-        attended = of_items[:, _BOUGHT] * torch.exp(FOCUS * (match[:, LEXICAL] - 1.0))
-        among_hits = self._fields(candidates, attended, candidates, shrink=0.3)
+        bought, lexical = of_items[:, _BOUGHT], match[:, LEXICAL]
+        among_hits = self._fields.among_hits(bought, candidates, lexical)
         parts = torch.cat([match, of_items, among_hits], -1) * self._units
         return parts @ weights_at(params["mixture"], params[_SIZE])
 

@@ -113,7 +113,7 @@ def test_fields_agree_by_how_much_oftener_a_user_takes_a_value() -> None:
         share=torch.tensor([0.4, 0.3, 0.2, 0.1]),
     )
     every = torch.arange(4)
-    found = fields(torch.tensor([0, 0]), torch.tensor([2.0, 0.0]), every, shrink=1.0)
+    found = fields(torch.tensor([0, 0]), torch.tensor([2.0, 0.0]), every)
     maker_a, maker_b = math.log(3 / (0.5 * 2 + 1)), math.log(1 / (0.3 * 2 + 1))
     # an unknown maker is no maker; a price that is not known counts as the mean, 0
     expected = [[maker_a, 0.0], [maker_b, -2.0], [0.0, -1.0], [maker_a, -1.0]]
@@ -127,6 +127,6 @@ def test_fields_agree_by_how_much_oftener_a_user_takes_a_value() -> None:
         num_rows=0,
         share=torch.ones(4),
     )
-    assert bare(torch.tensor([0]), torch.tensor([1.0]), every, shrink=1.0).shape == (4, 0)
-    nobody = fields(torch.tensor([0]), torch.tensor([0.0]), every, shrink=1.0)
+    assert bare(torch.tensor([0]), torch.tensor([1.0]), every).shape == (4, 0)
+    nobody = fields(torch.tensor([0]), torch.tensor([0.0]), every)
     torch.testing.assert_close(nobody, torch.zeros(4, 2))

@@ -1,4 +1,4 @@
-"""Searches without meta-learning: text, popularity and neighbours, mixed by tuned weights.
+"""Searches without meta-learning: text, popularity, neighbours and features, by tuned weights.
 
 score = standardised log-popularity + sum over parts of w_p(v) part_p, weights by support size,
 found on validation users by coordinate ascent.
@@ -13,13 +13,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raymeta.data.catalogue import Catalogue
 from raymeta.data.interactions import InteractionMatrix
 from raymeta.evaluation.baselines.mixture import standardise
 from raymeta.evaluation.baselines.neighbours import ItemNeighbours
 from raymeta.evaluation.search import QueryBook, SearchTasks, mean_ndcg
+from raymeta.models.field_affinity import FieldAffinity
 from raymeta.models.text_match import ALL_WORDS, LEXICAL, MEANING
 
-SEARCH_BASELINES = ("bm25", "search_popularity", "text_encoder", "text_popularity", "text_knn")
+SEARCH_BASELINES = (
+    "bm25",
+    "search_popularity",
+    "text_encoder",
+    "text_popularity",
+    "text_knn",
+    "text_knn_features",
+)
 """In the order of a report."""
 
 WEIGHTS = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
@@ -36,10 +45,15 @@ Weights = Mapping[int, Sequence[float]]
 
 
 class SearchParts:
-    """What a mixture adds up, for a training set."""
+    """What a mixture adds up, for a training set of items with features."""
 
-    def __init__(self, train: InteractionMatrix) -> None:
+    def __init__(self, train: InteractionMatrix, catalogue: Catalogue) -> None:
         self._train = train
+        index, weight = catalogue.features.index, catalogue.features.weight
+        share = torch.from_numpy((train.counts + 1.0) / (train.counts + 1.0).sum())
+        self._fields = FieldAffinity.of(
+            catalogue.vocab, torch.from_numpy(index), torch.from_numpy(weight), share=share
+        )
         self._popularity = torch.from_numpy(standardise(train.log_popularity[None])[0])
 
     def popularity(self, tasks: SearchTasks, book: QueryBook) -> Tensor:
@@ -65,6 +79,19 @@ class SearchParts:
         users = torch.from_numpy(tasks.user)[:, None]
         return [torch.from_numpy(part.astype(np.float32))[users, places] for part in (bought, near)]
 
+    def features(self, tasks: SearchTasks, book: QueryBook) -> list[Tensor]:
+        """How hits agree with what was bought, by field, and with what of it answers the query."""
+        found = []
+        for user, query in zip(tasks.user.tolist(), tasks.query.tolist(), strict=True):
+            item = tasks.supports[user].item
+            bought, count = np.unique(item[item >= 0], return_counts=True)
+            rows, weight = torch.from_numpy(bought), torch.from_numpy(1.0 + np.log(count)).float()
+            hits, lexical = book.candidates[query], book.match[query][:, LEXICAL]
+            of_hits = torch.zeros(book.num_items).index_add(0, rows, weight)[hits]
+            among = self._fields.among_hits(of_hits, hits, lexical)
+            found.append(torch.cat([self._fields(rows, weight, hits), among], -1))
+        return list(torch.stack(found).unbind(-1))
+
     def neighbours(self, settings: Mapping[str, float]) -> ItemNeighbours:
         """Item-kNN with these settings."""
         return ItemNeighbours(self._train, shrink=settings["shrink"], exponent=settings["exponent"])
@@ -80,9 +107,10 @@ class SearchMixture:
         *,
         popularity: float = 1.0,
         neighbours: ItemNeighbours | None = None,
+        features: bool = False,
     ) -> None:
         self._parts, self._weights, self._neighbours = parts, weights, neighbours
-        self._popularity = popularity
+        self._popularity, self._features = popularity, features
 
     def score(self, tasks: SearchTasks, book: QueryBook) -> Tensor:
         """`[N, C]`."""
@@ -90,6 +118,8 @@ class SearchMixture:
         parts = self._parts.text(tasks, book)
         if self._neighbours is not None:
             parts += self._parts.personal(tasks, book, self._neighbours)
+        if self._features:
+            parts += self._parts.features(tasks, book)
         scores = self._popularity * self._parts.popularity(tasks, book)
         for part, weight in zip(parts, self._weights[size], strict=False):
             scores = scores + weight * part
@@ -142,7 +172,8 @@ def tune_search(
         quality = float(np.mean([score for _, score in text.values()]))
         scorer = SearchMixture(parts, plain)
         return TunedSearch(scorer, {"weights": plain}, len(WEIGHTS), quality)
-    return _tune_neighbours(parts, validation, book, plain)
+    mixed = _tune_neighbours(parts, validation, book, plain)
+    return mixed if name == "text_knn" else _tune_features(parts, validation, book, mixed)
 
 
 def _tune_neighbours(
@@ -178,6 +209,27 @@ def _tune_neighbours(
     scorer = SearchMixture(parts, weights, neighbours=parts.neighbours(KNN_GRID[chosen]))
     settings = {"item_knn": KNN_GRID[chosen], "weights": weights}
     return TunedSearch(scorer, settings, len(KNN_GRID), quality)
+
+
+def _tune_features(
+    parts: SearchParts, validation: Sequence[SearchTasks], book: QueryBook, mixed: TunedSearch
+) -> TunedSearch:
+    """The features' weights beside those of a mixture, then all once more."""
+    settings, tuned = mixed.settings["item_knn"], {}
+    neighbours = parts.neighbours(settings)
+    for tasks in validation:
+        values = parts.text(tasks, book) + parts.personal(tasks, book, neighbours)
+        known = len(values)
+        values += parts.features(tasks, book)
+        begun = (*mixed.settings["weights"][tasks.size], *[0.0] * (len(values) - known))
+        features = range(known, len(values))
+        found, _ = _ascend(parts, tasks, book, values, features, begun)
+        tuned[tasks.size] = _ascend(parts, tasks, book, values, range(len(values)), found)
+    weights = {size: found for size, (found, _) in tuned.items()}
+    quality = float(np.mean([score for _, score in tuned.values()]))
+    scorer = SearchMixture(parts, weights, neighbours=neighbours, features=True)
+    settings = {"item_knn": settings, "weights": weights}
+    return TunedSearch(scorer, settings, mixed.num_configurations + 1, quality)
 
 
 def _ascend(

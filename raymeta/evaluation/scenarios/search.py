@@ -109,7 +109,7 @@ class Search:
             split.validation, settings.support_sizes, unit=settings.unit, repeat=settings.repeat
         )
         methods = dict(search_reference_lines(tasks, self._book))
-        parts, tuned = SearchParts(train), {}
+        parts, tuned = SearchParts(train, split.catalogue), {}
         for name in settings.baselines:
             note(f"Tuning {name.replace('_', ' ')}")
             found = tune_search(name, parts, validation, self._book)

@@ -68,12 +68,14 @@ def test_the_user_moves_a_search_and_text_alone_does_not_know(data, trained):
 
 def test_baselines_are_scored_on_the_same_users(data):
     split = load_task_split(data, experiment().data)
-    names = ("bm25", "search_popularity", "text_encoder", "text_popularity", "text_knn")
+    names = SEARCH_KIND.baselines
     settings = EvaluationSettings((0, 2), baselines=names, repeat=True)
     found = Search(experiment(), split).score_baselines(settings, note=lambda _: None)
     means = found.table.groupby(["method", "size"])["ndcg_at_10"].mean()
     assert found.table.groupby(["method", "size"]).size().nunique() == 1
     assert means["text_knn", 2] > means["text_popularity", 2] + 0.1
+    tuned = {name: facts["validation_ndcg_at_10"] for name, facts in found.facts["tuned"].items()}
+    assert tuned["text_knn_features"] >= tuned["text_knn"] > tuned["text_popularity"]
     assert means["ceiling"].min() == pytest.approx(1.0)
     assert found.facts["num_outside"] == {"0": 0, "2": 0}
     assert means["chance"].max() < means["bm25"].min()
