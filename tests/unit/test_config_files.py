@@ -19,6 +19,7 @@ def test_how_many_there_are() -> None:
         "experiments/complete_journey_features.yaml",
         "experiments/complete_journey_intent.yaml",
         "experiments/complete_journey_large.yaml",
+        "experiments/complete_journey_places.yaml",
         "experiments/complete_journey_search.yaml",
         "experiments/complete_journey_sequence.yaml",
         "experiments/kuairand_ads.yaml",
