@@ -116,7 +116,7 @@ def build_algorithm(
         ctr = _ctr(config, counts, split.catalogue.vocab, split.user_vocab)
         return _algorithm(experiment.algorithm, ctr)
     if isinstance(config, RatingRegressionConfig):
-        rating_model = build_rating_regression(config, rated_items(split))
+        rating_model = build_rating_regression(config, rated_items(config, split))
         return _algorithm(experiment.algorithm, rating_model)
     baseline = _item_baseline(config, split, matrix)
     noise = None
@@ -237,9 +237,8 @@ def extend_tables(
     if experiment.model.name in ("preference_mlp", "ctr", "rating_regression"):
         index, weight = _tensors(features)
         rows = {**rows, "item_index": index, "item_weight": weight}
-        if "item_counts" in tables:
-            counts = tables["item_counts"]
-            rows["item_counts"] = counts.new_zeros(len(index), counts.shape[1])
+        for name in {"item_counts", "rated_vectors"} & tables.keys():
+            rows[name] = tables[name].new_zeros(len(index), tables[name].shape[1])
     elif experiment.model.name != "purchase_intent":
         scale = start_of(tables).column_spectrum.sqrt()
         rows = {**rows, "item_vectors": rows["item_vectors"] / scale}

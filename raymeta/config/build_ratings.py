@@ -5,6 +5,7 @@ import torch
 
 from raymeta.config.models import RatingRegressionConfig
 from raymeta.data.features import FeatureVocab
+from raymeta.data.rating_factors import grouped_vectors
 from raymeta.data.ratings import fit_biases, rated
 from raymeta.data.task_split import TaskSplit
 from raymeta.models.rating_regression import RatedItems, RatingRegression
@@ -21,7 +22,7 @@ def build_rating_regression(config: RatingRegressionConfig, items: RatedItems) -
     )
 
 
-def rated_items(split: TaskSplit) -> RatedItems:
+def rated_items(config: RatingRegressionConfig, split: TaskSplit) -> RatedItems:
     """The catalogue's features, and what training users thought of each item."""
     biases = fit_biases(
         split.train, num_items=len(split.catalogue), positive_types=split.positive_types
@@ -29,6 +30,13 @@ def rated_items(split: TaskSplit) -> RatedItems:
     _, ratings = rated(split.train, positive_types=split.positive_types)
     levels = np.unique(ratings)
     features = split.catalogue.features
+    vectors = grouped_vectors(
+        split.train,
+        biases,
+        positive_types=split.positive_types,
+        dim=config.vector_dim,
+        regularisation=config.vector_regularisation,
+    )
     return RatedItems(
         torch.from_numpy(features.index),
         torch.from_numpy(features.weight),
@@ -37,6 +45,7 @@ def rated_items(split: TaskSplit) -> RatedItems:
         torch.tensor(float(np.log1p(biases.counts).mean())),
         torch.from_numpy(levels if len(levels) <= MAX_LEVELS else levels[:0]).float(),
         split.catalogue.vocab.num_rows,
+        torch.from_numpy(vectors).float(),
     )
 
 
@@ -50,4 +59,5 @@ def restore_rated_items(tables: Params, vocab: FeatureVocab) -> RatedItems:
         tables["mean_log_count"],
         tables["levels"],
         vocab.num_rows,
+        tables["rated_vectors"][None],
     )

@@ -78,6 +78,12 @@ class RatingRegressionConfig(StrictModel):
     outer_loss: Literal["error", "order"] = "error"
     """`error`: absolute error of the ratings. `order`: of two items, which is rated higher."""
 
+    vector_dim: NonNegativeInt = 0
+    """Width of item vectors fitted on what training users rated, beside the items' features."""
+
+    vector_regularisation: PositiveFloat = 60.0
+    """Precision of those vectors."""
+
 
 class SequenceConfig(StrictModel):
     """score(u, j) = that of a factorization + gate x <summary of u's events, vector of j>, the

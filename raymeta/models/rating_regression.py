@@ -3,10 +3,11 @@
     r_uj = mean_j + z_j . w_u + noise,    w_u ~ N(0, 1),    noise ~ N(0, s^2 + t^2 / (n_j + c))
 
     mean_j = m + x_j . b + d_j,    d_j = sum over raters of (r - b_u - m - x_j . b) / (n_j + c)
-    z_j    = [a * x_j, a' d_j]
+    z_j    = [a * x_j, a' d_j, a'' v_j]
 
 x_j is a one, the log of how often j was rated, and the features of j; d_j is what the n_j training
-users who rated it thought of it beyond that, shrunk by c ratings, their own biases b_u taken off.
+users who rated it thought of it beyond that, shrunk by c ratings, their own biases b_u taken off;
+v_j are vectors of items that were fitted before (`data.rating_factors`), which may be of width 0.
 The posterior mean of w_u given a support is a ridge regression with a penalty of one on rows
 divided by their noise (Bishop: Pattern Recognition and Machine Learning, 2006, eq. 3.53-3.54),
 which `RidgeStart` solves; so adapting takes no inner steps. What all users share, which is b, the
@@ -21,10 +22,11 @@ of them. What is predicted is a staircase with soft steps at learned thresholds 
     l_0 + sum_k (l_k - l_(k-1)) sigmoid((mean_j + z_j . w_u - h_k) / width)
 
 A training user's own ratings are in the sums of the items that it rated. A row that they were
-counted with (`counted` and `counted_value`) is taken out of them.
+counted with (`counted` and `counted_value`) is taken out of them, and its v_j is that of the
+user's `group`, which was fitted without the group.
 
 Shapes: S support rows, Q query rows, I items, C candidates, W slots of features, V rows of the
-features' vocabulary, D = V + 3 width of z, L levels.
+features' vocabulary, E width of v, D = V + 3 + E width of z, L levels, G groups.
 """
 
 import math
@@ -52,6 +54,8 @@ class RatedItems:
         log_count: the mean over items of log(1 + n_j), `[]`.
         levels: the ratings that there are, ascending, `[L]`; none where they are not a few.
         num_rows: V.
+        vectors: v of all training users, and of those outside each group, `[1 + G, I, E]`; a
+            table that only serves has the first.
     """
 
     index: Tensor
@@ -61,6 +65,7 @@ class RatedItems:
     log_count: Tensor
     levels: Tensor
     num_rows: int
+    vectors: Tensor
 
 
 class RatingRegression:
@@ -92,10 +97,11 @@ class RatingRegression:
         deviations[0] = math.log(0.45)
         levels = self._items.levels
         return {
-            "taste": like.new_zeros(1, width + 1),
+            "taste": like.new_zeros(1, width + 1 + self._items.vectors.shape[-1]),
             "prior_mean": like.new_zeros(width),
             "log_deviation": deviations,
             "log_crowd_deviation": like.new_tensor(0.1).log(),
+            "log_vector_deviation": like.new_zeros(()),
             "log_noise": like.new_tensor(0.9).log(),
             "log_item_spread": like.new_zeros(()),
             "log_item_shrinkage": like.new_tensor(self._item_shrinkage).log(),
@@ -112,6 +118,7 @@ class RatingRegression:
             "mean_rating": items.mean,
             "mean_log_count": items.log_count,
             "levels": items.levels,
+            "rated_vectors": items.vectors[0],
         }
 
     def shared(self, params: Params) -> Params:
@@ -180,7 +187,9 @@ class RatingRegression:
         beyond = (total - count * expected) / weight
         noise = params["log_noise"].mul(2).exp() + params["log_item_spread"].mul(2).exp() / weight
         crowd = params["log_crowd_deviation"].exp() * beyond
-        features = torch.cat([columns * params["log_deviation"].exp(), crowd[:, None]], 1)
+        vectors = items.vectors[rows.get("group", 0), rows["item"]]
+        taste = params["log_vector_deviation"].exp() * vectors
+        features = torch.cat([columns * params["log_deviation"].exp(), crowd[:, None], taste], 1)
         return items.mean + expected + beyond, features, noise.sqrt()
 
     def _columns(self, item: Tensor, count: Tensor) -> Tensor:

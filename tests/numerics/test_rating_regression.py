@@ -27,6 +27,7 @@ def items(*, levels: torch.Tensor = LEVELS) -> RatedItems:
         log_count=torch.log1p(counts).mean(),
         levels=levels,
         num_rows=NUM_ROWS,
+        vectors=torch.randn(3, NUM_ITEMS, 2, generator=generator).double(),
     )
 
 

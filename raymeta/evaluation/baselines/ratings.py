@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raymeta.data.events import History
+from raymeta.data.rating_factors import fit_factors
 from raymeta.data.ratings import RatingBiases, fit_biases, rated, shrunk_means
 from raymeta.data.task_split import TaskSplit
 from raymeta.evaluation.ratings import Floats, RatingPredictor, RatingTasks, rating_metrics
-from raymeta.seeding import numpy_generator
 
 BASELINES = ("item_mean", "user_item_bias", "rating_factors", "rating_knn")
 Settings = dict[str, float]
@@ -38,7 +38,6 @@ GRIDS: Mapping[str, Sequence[Settings]] = {
     ],
 }
 ROUNDINGS = (0.0, 0.5, 1.0)
-_NUM_EM_ROUNDS = 30
 
 
 class ItemMean:
@@ -74,9 +73,7 @@ class UserItemBias:
 class RatingFactors:
     """mean_j + b_u + v_j . w_u, (b_u, w_u) folded in as the mean of its posterior.
 
-    Item vectors and noise by expectation maximisation, users integrated out (Tipping, Bishop:
-    Probabilistic Principal Component Analysis, 1999, section 3, with missing data); v_j has a
-    Gaussian prior too.
+    Item vectors and noise are those of `fit_factors`.
 
     Args:
         dim: width of v_j.
@@ -89,7 +86,14 @@ class RatingFactors:
     ) -> None:
         self._biases = _biases(split)
         self._deviation = bias_deviation
-        self._vectors, self._noise = self._fit(split, int(dim), regularisation)
+        fit = fit_factors(
+            split.train,
+            self._biases,
+            positive_types=split.positive_types,
+            dim=int(dim),
+            regularisation=regularisation,
+        )
+        self._vectors, self._noise = fit.vectors, fit.noise
 
     def predict(
         self, supports: Sequence[History], items: Sequence[NDArray[np.int64]]
@@ -98,35 +102,12 @@ class RatingFactors:
         for support, wanted in zip(supports, items, strict=True):
             item, rating = _known(support)
             left = rating - self._biases.item_means[item]
-            mean, _ = _posterior(self._rows(item), left, self._noise)
+            mean = _posterior_mean(self._rows(item), left, self._noise)
             predicted.append(self._biases.item_means[wanted] + self._rows(wanted) @ mean)
         return predicted
 
     def _rows(self, items: NDArray[np.int64]) -> Floats:
         return np.column_stack([np.full(len(items), self._deviation), self._vectors[items]])
-
-    def _fit(self, split: TaskSplit, dim: int, regularisation: float) -> tuple[Floats, float]:
-        num_items, biases = len(split.catalogue), self._biases
-        vectors = 0.1 * numpy_generator(0, "factors").standard_normal((num_items, dim))
-        noise, users = 0.8, []
-        for history in split.train:
-            item, rating = _known(history)
-            users.append((item, rating - biases.item_means[item] - biases.of_user(item, rating)))
-        num_ratings = sum(len(item) for item, _ in users)
-        for _ in range(_NUM_EM_ROUNDS):
-            second = np.zeros((num_items, dim, dim))
-            first, squares = np.zeros((num_items, dim)), 0.0
-            for item, left in users:
-                rows = vectors[item]
-                mean, covariance = _posterior(rows, left, noise)
-                np.add.at(second, item, covariance + np.outer(mean, mean))
-                np.add.at(first, item, left[:, None] * mean)
-                spread = np.einsum("id,de,ie->", rows, covariance, rows)
-                squares += float(((left - rows @ mean) ** 2).sum() + spread)
-            noise = squares / num_ratings
-            damped = second + regularisation * noise * np.eye(dim)
-            vectors = np.linalg.solve(damped, first[..., None])[..., 0].astype(np.float64)
-        return vectors, noise
 
 
 class RatingNeighbours:
@@ -270,8 +251,7 @@ def _known(history: History) -> tuple[NDArray[np.int64], Floats]:
     return history.item[known], history.value[known].astype(np.float64)
 
 
-def _posterior(rows: Floats, left: Floats, noise: float) -> tuple[Floats, Floats]:
-    """Mean and covariance of w ~ N(0, 1) given left = rows . w + N(0, noise)."""
+def _posterior_mean(rows: Floats, left: Floats, noise: float) -> Floats:
+    """Of w ~ N(0, 1) given left = rows . w + N(0, noise)."""
     precision = np.eye(rows.shape[1]) + rows.T @ rows / noise
-    covariance: Floats = np.linalg.inv(precision).astype(np.float64)
-    return covariance @ (rows.T @ left) / noise, covariance
+    return np.linalg.solve(precision, rows.T @ left / noise).astype(np.float64)

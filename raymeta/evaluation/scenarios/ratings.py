@@ -9,6 +9,7 @@ import torch
 from raymeta.config.experiment import ExperimentConfig
 from raymeta.config.scenario import RatingsConfig
 from raymeta.data.events import History, pad_items, support_from_events
+from raymeta.data.rating_factors import group_of
 from raymeta.data.ratings import fit_biases, rated
 from raymeta.data.task_dataset import UserTasks
 from raymeta.data.task_split import TaskSplit
@@ -163,7 +164,8 @@ class Ratings:
         return usable.where(np.sort(order[:size])), usable.where(np.sort(order[size:]))
 
     def _counted(self, rows: Examples, histories: Sequence[History]) -> Examples:
-        """What each user added to the counts of the items in its rows, `[T, S]` each."""
+        """What each user added to the counts of the items in its rows, and the group of users
+        whose vectors do not know it, `[T, S]` each."""
         counted = torch.zeros(rows["item"].shape)
         value = torch.zeros_like(counted)
         biases = self._biases
@@ -177,7 +179,9 @@ class Ratings:
             mine = rows["mask"][row] & (torch.from_numpy(own[at]) == rows["item"][row])
             counted[row] = torch.from_numpy(np.bincount(place)[at]).float() * mine
             value[row] = torch.from_numpy(np.bincount(place, left)[at]).float() * mine
-        return {"counted": counted, "counted_value": value}
+        groups = torch.tensor([group_of(history) for history in histories])
+        group = groups[:, None].expand(rows["item"].shape)
+        return {"counted": counted, "counted_value": value, "group": group}
 
     def _frame(
         self,

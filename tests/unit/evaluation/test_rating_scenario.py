@@ -1,5 +1,6 @@
 """Ratings end to end on worlds with known answers: kindness and taste, and nothing at all."""
 
+from dataclasses import replace
 from itertools import count
 
 import numpy as np
@@ -54,14 +55,18 @@ def world(*, kindness: float, taste: float, num_users: int = 200) -> TaskSplit:
     )
 
 
-def experiment(**scenario: object) -> ExperimentConfig:
+def experiment(*, vector_dim: int = 0, **scenario: object) -> ExperimentConfig:
     order = scenario.get("judged_by") == "order"
     return ExperimentConfig.parse(
         {
             "name": "ratings",
             "scenario": {"name": "ratings", "num_query": 10, **scenario},
             "data": {"unit": "items", "support_sizes": [1, 5, 14], "positive_events": ["rating"]},
-            "model": {"name": "rating_regression", "outer_loss": "order" if order else "error"},
+            "model": {
+                "name": "rating_regression",
+                "outer_loss": "order" if order else "error",
+                "vector_dim": vector_dim,
+            },
             "algorithm": {"name": "ridge"},
         },
         source="test",
@@ -114,9 +119,20 @@ def test_taste_puts_items_in_order_and_chance_does_not() -> None:
     assert mean(result, "ceiling", 14, "ndcg_at_5") > 0.85
 
 
+def test_taste_that_no_feature_names_is_in_the_vectors() -> None:
+    split = world(kindness=0.6, taste=0.6)
+    nameless = split.catalogue.items.set_column(1, "side", pa.array(["a"] * NUM_ITEMS))
+    kinds = split.catalogue.kinds
+    blind = Catalogue(nameless, kinds, FeatureVocab.count(nameless, kinds))
+    split = replace(split, catalogue=blind)
+    errors = [mean(evaluated(split, experiment(vector_dim=dim)), "adapted", 14) for dim in (0, 2)]
+    assert errors[1] < errors[0] - 0.05
+
+
 def test_where_users_do_not_differ_adapting_gains_nothing() -> None:
     """A gain would be a leak of what is held back."""
-    result = evaluated(world(kindness=0.0, taste=0.0), experiment())
+    split = world(kindness=0.0, taste=0.0)
+    result = evaluated(split, experiment(vector_dim=4))
     for size in (1, 14):
         gain = result["differences"]["unadapted"][str(size)]["mae"]
         assert gain["low"] <= 0.0 <= gain["high"] or abs(gain["mean"]) < 0.005
