@@ -30,7 +30,6 @@ from raymeta.config.build import (
     restore_algorithm,
 )
 from raymeta.config.experiment import ExperimentConfig
-from raymeta.config.scenario import SearchConfig
 from raymeta.data.catalogue import Catalogue
 from raymeta.data.events import SupportView
 from raymeta.data.features import FeatureVocab
@@ -147,9 +146,9 @@ class Artifact:
             self._encoded(items) if intent is None else _categories(intent, len(added)),
             features=self.catalogue.vocab.encode(items),
         )
-        matcher, scenario = self.matcher, self.experiment.scenario
-        if matcher is not None and isinstance(scenario, SearchConfig):
-            texts = item_texts(catalogue.items.slice(len(known)), scenario.text_columns)
+        matcher, search = self.matcher, self.experiment.search
+        if matcher is not None and search is not None:
+            texts = item_texts(catalogue.items.slice(len(known)), search.text_columns)
             matcher = matcher.extended(texts)
         return replace(
             self,
@@ -201,7 +200,7 @@ def save_artifact(
     manifest = {
         "schema_version": SCHEMA_VERSION,
         "experiment": experiment.model_dump(mode="json"),
-        "scenarios": [experiment.scenario.name],
+        "scenarios": [scenario.name for scenario in experiment.scenarios],
         "event_types": list(split.event_types),
         "view": {
             "max_events": split.view.max_events,
@@ -318,31 +317,31 @@ def _encodable(
 
 
 def _fit_matcher(experiment: ExperimentConfig, split: TaskSplit) -> TextMatcher | None:
-    """What answers a query; None where the scenario is not search."""
-    scenario = experiment.scenario
-    if not isinstance(scenario, SearchConfig):
+    """What answers a query; None where the run has no searches."""
+    search = experiment.search
+    if search is None:
         return None
-    encoder = encoder_named(scenario.encoder)
-    return TextMatcher.of(split.catalogue.items, scenario.text_columns, encoder=encoder)
+    encoder = encoder_named(search.encoder)
+    return TextMatcher.of(split.catalogue.items, search.text_columns, encoder=encoder)
 
 
 def _restored_matcher(
     experiment: ExperimentConfig, catalogue: Catalogue, path: Path, manifest: Mapping[str, Any]
 ) -> TextMatcher | None:
     """The same from an artifact, whose encoder must be the one on this machine."""
-    scenario = experiment.scenario
-    if not isinstance(scenario, SearchConfig):
+    search = experiment.search
+    if search is None:
         return None
-    encoder, vectors = encoder_named(scenario.encoder), None
+    encoder, vectors = encoder_named(search.encoder), None
     if encoder is not None:
         if encoder.sha256 != manifest["text_encoder"]:
             raise ArtifactError(
                 f"Artifact {path} was trained with another sentence encoder than the one in "
-                f"{scenario.encoder!r} here: {encoder.sha256[:12]}... is its sha256.",
+                f"{search.encoder!r} here: {encoder.sha256[:12]}... is its sha256.",
                 remedy="Install the encoder that it was trained with, or train anew.",
             )
         vectors = load_file(path / ITEM_TEXT)["vectors"]
-    return TextMatcher(item_texts(catalogue.items, scenario.text_columns), vectors, encoder)
+    return TextMatcher(item_texts(catalogue.items, search.text_columns), vectors, encoder)
 
 
 def _intent_facts(rows: IntentRows | None) -> dict[str, Any] | None:

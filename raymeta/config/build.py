@@ -34,6 +34,7 @@ from raymeta.config.models import (
     RatingRegressionConfig,
     SequenceConfig,
 )
+from raymeta.config.scenario import SeveralConfig
 from raymeta.data.episodes import labelled_impressions
 from raymeta.data.features import NO_FEATURES, EncodedFeatures, FeatureVocab
 from raymeta.data.interactions import InteractionMatrix
@@ -46,6 +47,7 @@ from raymeta.models.ctr import Ctr, ItemCounts
 from raymeta.models.embeddings import FieldEmbedding
 from raymeta.models.factorization import Factorization
 from raymeta.models.field_affinity import ITEM_INDEX, ITEM_WEIGHT
+from raymeta.models.multi_task import MultiTask
 from raymeta.models.place_prior import ITEM_VECTORS as PLACE_ITEM_VECTORS
 from raymeta.models.place_prior import PlacePrior
 from raymeta.models.preference_mlp import (
@@ -108,8 +110,7 @@ def build_algorithm(
             config, start, num_event_types=len(split.event_types), places=count_places(split)
         )
         vocab, described = split.catalogue.vocab, _item_features(split.catalogue.features)
-        search_or_taste = _for_scenario(experiment, model, vocab, described)
-        return _algorithm(experiment.algorithm, search_or_taste)
+        return _algorithm(experiment.algorithm, _trained_for(experiment, model, vocab, described))
     features = split.catalogue.features
     if isinstance(config, CtrConfig):
         counts = ItemCounts(*_tensors(features), *_impression_counts(split))
@@ -151,7 +152,7 @@ def restore_algorithm(
     if isinstance(config, FactorizationConfig):
         places = PlacePrior.restore(tables)
         factorization = build_factorization(config, start_of(tables), places=places)
-        search_or_taste = _for_scenario(experiment, factorization, item_vocab, tables)
+        search_or_taste = _for_scenarios(experiment, factorization, item_vocab, tables)
         return _algorithm(experiment.algorithm, search_or_taste)
     if isinstance(config, SequenceConfig):
         sequence = build_sequence(config, tables, places=PlacePrior.restore(tables))
@@ -261,15 +262,31 @@ def extend_params(experiment: ExperimentConfig, meta_params: Params, num_added: 
     }
 
 
-def _for_scenario(
+def _for_scenarios(
     experiment: ExperimentConfig, taste: Factorization, vocab: FeatureVocab, described: Params
 ) -> TaskModel:
-    """The model of a taste, with what its scenario puts on top."""
+    """The model of a taste, with what a search puts on top where there are any."""
     config = experiment.model
-    if experiment.scenario.name != "search" or not isinstance(config, FactorizationConfig):
+    if experiment.search is None or not isinstance(config, FactorizationConfig):
         return taste
     index, weight = described[ITEM_INDEX], described[ITEM_WEIGHT]
     return build_search(config, taste, vocab, index=index, weight=weight)
+
+
+def _trained_for(
+    experiment: ExperimentConfig, taste: Factorization, vocab: FeatureVocab, described: Params
+) -> TaskModel:
+    """The same as it is trained: with the losses of all the scenarios of the run."""
+    model = _for_scenarios(experiment, taste, vocab, described)
+    if not isinstance(experiment.scenario, SeveralConfig):
+        return model
+    losses = {"recommend": taste.query_loss, "search": model.query_loss}
+    weights = experiment.scenario.weights
+    return MultiTask(
+        model,
+        {scenario.name: losses[scenario.name] for scenario in experiment.scenarios},
+        weights=None if weights == "learned" else weights,
+    )
 
 
 def _item_features(features: EncodedFeatures) -> Params:

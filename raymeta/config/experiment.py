@@ -8,7 +8,13 @@ from raymeta.config.algorithms import AlgorithmConfig, CaviaConfig
 from raymeta.config.base import StrictModel
 from raymeta.config.data import DataConfig
 from raymeta.config.models import FactorizationConfig, ModelConfig, PreferenceMlpConfig
-from raymeta.config.scenario import RecommendConfig, ScenarioConfig
+from raymeta.config.scenario import (
+    RecommendConfig,
+    ScenarioConfig,
+    SearchConfig,
+    SeveralConfig,
+    SingleScenario,
+)
 
 
 class TrainingConfig(StrictModel):
@@ -66,10 +72,26 @@ class ExperimentConfig(StrictModel):
     training: TrainingConfig = TrainingConfig()
     """The outer loop."""
 
+    @property
+    def scenarios(self) -> tuple[SingleScenario, ...]:
+        """What the run is for, one by one."""
+        return self.scenario.of if isinstance(self.scenario, SeveralConfig) else (self.scenario,)
+
+    @property
+    def search(self) -> SearchConfig | None:
+        """How searches are made; None where the run has none."""
+        return next((one for one in self.scenarios if isinstance(one, SearchConfig)), None)
+
+    def alone(self) -> "tuple[ExperimentConfig, ...]":
+        """The same run of each of several scenarios alone; none where there is one already."""
+        if not isinstance(self.scenario, SeveralConfig):
+            return ()
+        return tuple(self.model_copy(update={"scenario": one}) for one in self.scenarios)
+
     @model_validator(mode="after")
     def _scenario_fits(self) -> "ExperimentConfig":
-        if self.scenario.name == "search" and self.model.name != "factorization":
-            raise ValueError("the scenario search needs model.name: factorization")
+        if self.scenario.name in ("search", "several") and self.model.name != "factorization":
+            raise ValueError(f"the scenario {self.scenario.name} needs model.name: factorization")
         if self.algorithm.name == "ridge" and self.model.name != "rating_regression":
             raise ValueError("algorithm ridge needs a model with a linear head: rating_regression")
         ads = self.scenario.name == "ads"

@@ -6,7 +6,7 @@ run stops.
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from raymeta.config.base import StrictModel
 
@@ -108,9 +108,47 @@ class IntentConfig(StrictModel):
     """The scenario's name."""
 
 
-ScenarioConfig = Annotated[
+SingleScenario = Annotated[
     RecommendConfig | SearchConfig | AdsConfig | RatingsConfig | IntentConfig,
     Field(discriminator="name"),
 ]
-"""Any scenario; each class has `metric`, the name of what validation measures (higher is better,
+"""One scenario; each class has `metric`, the name of what validation measures (higher is better,
 a mean over what is judged), and a `name` to tell it by."""
+
+
+class SeveralConfig(StrictModel):
+    """Several scenarios that one run trains together; one adapted state of a user serves all."""
+
+    metric: ClassVar[str] = "nDCG@10"
+    """Over all that is judged in any of them."""
+
+    name: Literal["several"] = "several"
+    """The scenario's name."""
+
+    of: Annotated[
+        tuple[
+            Annotated[RecommendConfig | SearchConfig, Field(discriminator="name")],
+            ...,
+        ],
+        Field(min_length=2),
+    ]
+    """The scenarios, each at most once."""
+
+    weights: Literal["learned"] | tuple[PositiveFloat, ...] = "learned"
+    """What the query loss of each counts: by its uncertainty, learned; or fixed, in their order."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "SeveralConfig":
+        names = [scenario.name for scenario in self.of]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a scenario is named twice: {', '.join(names)}")
+        if self.weights != "learned" and len(self.weights) != len(names):
+            raise ValueError(f"{len(self.weights)} weights are given for {len(names)} scenarios")
+        return self
+
+
+ScenarioConfig = Annotated[
+    RecommendConfig | SearchConfig | AdsConfig | RatingsConfig | IntentConfig | SeveralConfig,
+    Field(discriminator="name"),
+]
+"""What a run is for: one scenario, or several together."""

@@ -35,6 +35,8 @@ from raymeta.types import Params
 
 OURS = "adapted"
 UNADAPTED = "unadapted"
+ALONE = "alone"
+"""The same model trained for one scenario, where ours is trained for several."""
 
 _TABLE, _FACTS = "scores.parquet", "facts.json"
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from raymeta.evaluation.fold import OURS, UNADAPTED
+from raymeta.evaluation.fold import ALONE, OURS, UNADAPTED
 from raymeta.evaluation.summary import LABELS, Summary
 from raymeta.evaluation.tables import size_text
 
@@ -16,6 +16,7 @@ from raymeta.evaluation.tables import size_text
 STYLES: dict[str, dict[str, Any]] = {
     OURS: {"color": "#c4441c", "linewidth": 2.6, "marker": "o", "zorder": 5},
     UNADAPTED: {"color": "#d98b62", "linewidth": 1.6, "linestyle": "--", "marker": "o"},
+    ALONE: {"color": "#20303f", "linewidth": 1.6, "linestyle": "--", "marker": "d"},
     "popularity": {"color": "#8a8f98", "linewidth": 1.6, "linestyle": ":", "marker": "s"},
     "item_knn": {"color": "#3b6fb6", "linewidth": 1.6, "marker": "^"},
     "ease": {"color": "#1f8a70", "linewidth": 1.6, "marker": "v"},

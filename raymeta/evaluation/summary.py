@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from raymeta.evaluation.bootstrap import LEVEL, NUM_RESAMPLES, interval, resampled_means
-from raymeta.evaluation.fold import OURS, UNADAPTED, FoldScores
+from raymeta.evaluation.fold import ALONE, OURS, UNADAPTED, FoldScores
 from raymeta.evaluation.gains import gain_distribution, slices
 from raymeta.evaluation.metrics import METRICS
 from raymeta.evaluation.protocol import COUNTS
@@ -23,6 +23,7 @@ FORMAT_VERSION = 2
 LABELS = {
     OURS: "adapted",
     UNADAPTED: "unadapted",
+    ALONE: "trained alone",
     "popularity": "popularity",
     "item_knn": "item-kNN",
     "ease": "EASE",
@@ -155,7 +156,7 @@ def _summarise_gain(result: Summary, table: pd.DataFrame, size: int, seed: int) 
 
 def best_baseline(result: Summary, size: int, *, metric: str = "ndcg_at_10") -> str | None:
     """The baseline with the highest mean at a support size, if there is any."""
-    reference = (OURS, UNADAPTED, "chance", "ceiling")
+    reference = (OURS, UNADAPTED, ALONE, "chance", "ceiling")
     present = [name for name in LABELS if name in result["methods"] and name not in reference]
     if not present:
         return None

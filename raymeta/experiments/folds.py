@@ -1,8 +1,9 @@
 """A model a fold, trained and scored as Ray tasks beside the baselines of the same fold.
 
-Three kinds of cells: `model` (an artifact a fold and seed), `adapted` (its per-user scores) and
-`baselines` (tuned and scored, a fold). Running the same again computes what is missing. The folder
-of the cells and the data must be seen by every node of the cluster.
+Kinds of cells: `model` (an artifact a fold and seed), `adapted` (its scores by user), `alone`
+(those of a model for one of several scenarios) and `baselines` (tuned and scored, a fold). Running
+the same again computes what is missing. The folder of the cells and the data must be seen by every
+node of the cluster.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,8 @@ from raymeta.evaluation.fold import (
     FoldScores,
 )
 from raymeta.evaluation.run import peak_memory_mb
-from raymeta.evaluation.scenarios.table import open_scenario
+from raymeta.evaluation.scenarios.several import scores_alone
+from raymeta.evaluation.scenarios.table import alone_settings, open_scenario
 from raymeta.experiments.cells import MODEL_CODE, SCORING_CODE, Cell, CellStore, code_version
 from raymeta.experiments.training import train_fold
 from raymeta.types import Params
@@ -41,7 +43,7 @@ class FoldJob:
         data_dir: absolute.
         dataset_sha256: of the data set that is there.
         cells: absolute folder of the cells.
-        kind: which of the two.
+        kind: `baselines`; `adapted`; or `alone`, for a model of one of several scenarios.
     """
 
     experiment: ExperimentConfig
@@ -82,6 +84,9 @@ def plan(
         for seed in seeds:
             one = variant.model_copy(update={"seed": seed})
             jobs.append(FoldJob(one, data_dir, dataset, cells, settings, "adapted"))
+            for alone in one.alone():
+                own = alone_settings(alone, settings)
+                jobs.append(FoldJob(alone, data_dir, dataset, cells, own, "alone"))
         jobs.append(FoldJob(variant, data_dir, dataset, cells, settings, "baselines"))
     return jobs
 
@@ -174,6 +179,8 @@ def _write_adapted(job: FoldJob, fit: Fit, folder: Path) -> None:
     split = load_task_split(job.data_dir, job.experiment.data)
     scenario = open_scenario(job.experiment, split)
     scores = scenario.score_adapted(algorithm, meta_params, job.settings)
+    if job.kind == "alone":
+        scores = scores_alone(job.experiment.scenario.name, scores)
     scores.facts["peak_memory_mb"] = peak_memory_mb()
     scores.write(folder)
 

@@ -22,6 +22,7 @@ def test_how_many_there_are() -> None:
         "experiments/complete_journey_places.yaml",
         "experiments/complete_journey_search.yaml",
         "experiments/complete_journey_sequence.yaml",
+        "experiments/complete_journey_tasks.yaml",
         "experiments/kuairand_ads.yaml",
         "experiments/kuairand_new_items.yaml",
         "experiments/movielens.yaml",

@@ -13,14 +13,16 @@ from raymeta.evaluation.scenarios.intent import INTENT
 from raymeta.evaluation.scenarios.ratings import RATINGS
 from raymeta.evaluation.scenarios.recommend import RECOMMEND
 from raymeta.evaluation.scenarios.search import SEARCH
+from raymeta.evaluation.scenarios.several import settings_of, several
 
-SCENARIOS: dict[str, ScenarioKind] = {
+_SINGLE: dict[str, ScenarioKind] = {
     "recommend": RECOMMEND,
     "search": SEARCH,
     "ads": ADS,
     "ratings": RATINGS,
     "intent": INTENT,
 }
+SCENARIOS: dict[str, ScenarioKind] = {**_SINGLE, "several": several(_SINGLE)}
 
 
 def open_scenario(experiment: ExperimentConfig, split: TaskSplit) -> Scenario:
@@ -53,3 +55,11 @@ def evaluation_settings(
         repeat=repeat or getattr(experiment.scenario, "repeat", False),
         baselines=tuple(known if baselines is None else baselines),
     )
+
+
+def alone_settings(
+    experiment: ExperimentConfig, settings: EvaluationSettings
+) -> EvaluationSettings:
+    """What is measured of a run for one scenario, where `settings` are those of several."""
+    (scenario,) = experiment.scenarios
+    return settings_of(settings, scenario, _SINGLE)
