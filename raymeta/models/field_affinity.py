@@ -8,7 +8,8 @@ that have v, P that of all its rows and q_v the share of v in what everybody buy
 how much oftener the user takes v than others do, shrunk by c rows; 0 where nothing is known, and
 below 0 for what the user passes over. Of a number: how far the item is from the mean of the rows,
 in standard deviations of the catalogue and with its sign turned. Of a search the rows may be those
-that answer it, each by how much of the query's words it has. Nothing here is learned.
+that answer it, each by how much of the query's words it has. Nothing here is learned. A training
+user stays in q, of which it is one in thousands: its own values look a little less its own.
 
 Shapes: S rows, I items, W slots of an item, V rows of the vocabulary, F fields, C candidates.
 """

@@ -53,7 +53,7 @@ _PARTS = {
 }
 _FIELD = (0.5, 0.7)
 """The weight in which a part counts about as much as the others, and in these units where learning
-starts: near what validation users of both shops like."""
+starts: near where it ended on one fold of two shops."""
 
 _BOUGHT = list(_PARTS).index("bought") - NUM_PARTS
 """Its place among the parts that no query has a part in."""
