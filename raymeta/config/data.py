@@ -89,6 +89,11 @@ class DataConfig(StrictModel):
     """An item is in the catalogue if at least so many training users have a positive event on it.
     Counted for all eligible users and scaled to the number of training users."""
 
+    cold_items: Fraction = 0.0
+    """For the scenario ratings, and only there: a share of the items, drawn by a hash of their ids,
+    that no training user and no support has rated, so that only their features are known; what is
+    judged is then their ratings alone."""
+
     min_units: PositiveInt = 4
     """A user is a task with at least so many visits (or items, with `unit: items`)."""
 

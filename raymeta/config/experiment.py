@@ -104,6 +104,8 @@ class ExperimentConfig(StrictModel):
                 "the scenario ratings needs data.unit items and a model that gives ratings: "
                 "rating_regression, or preference_mlp with feedback ratings"
             )
+        if self.data.cold_items and self.scenario.name != "ratings":
+            raise ValueError("data.cold_items needs the scenario ratings")
         intent = self.scenario.name == "intent"
         model = self.model.name == "purchase_intent"
         if intent != (self.data.intent is not None) or intent != model:

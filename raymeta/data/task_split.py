@@ -27,6 +27,7 @@ from raymeta.data.schema import FeatureSchema, load_feature_schema
 from raymeta.data.splits import UserSplit, split_users
 from raymeta.data.task_dataset import TaskDataset, UserTasks
 from raymeta.errors import DataError, LeakageError
+from raymeta.seeding import hash_fraction
 
 Part = Literal["train", "validation", "test", "locked"]
 IMPRESSION = "impression"
@@ -43,6 +44,7 @@ class TaskSplit:
         positive_types: indices of the event types that make an item relevant.
         view: what adapting sees of a history.
         user_vocab: how user features are read, counted on training users; None if they are not.
+        cold: items known by their features only, `[I]`; None if there are none.
     """
 
     catalogue: Catalogue
@@ -55,6 +57,7 @@ class TaskSplit:
     locked: UserTasks
     dataset_sha256: str
     user_vocab: FeatureVocab | None = None
+    cold: NDArray[np.bool_] | None = None
 
 
 def load_task_split(
@@ -101,7 +104,7 @@ def load_task_split(
     if config.max_places:
         places = known_places(local["train"], tasks.places, max_places=config.max_places)
         local = {p: localise_places(users, tasks.places, places) for p, users in local.items()}
-    return TaskSplit(
+    split = TaskSplit(
         catalogue=catalogue,
         event_types=tasks.event_types,
         positive_types=positive,
@@ -117,7 +120,17 @@ def load_task_split(
         **local,
         dataset_sha256=str(tasks.manifest["dataset_sha256"]),
         user_vocab=vocab,
+        cold=None,
     )
+    return with_cold_items(split, share=config.cold_items) if config.cold_items else split
+
+
+def with_cold_items(split: TaskSplit, *, share: float) -> TaskSplit:
+    """The same without a training user's events on a share of the items, which stay in the
+    catalogue; which items they are depends on their ids only."""
+    drawn = [hash_fraction("cold items", item) < share for item in split.catalogue.item_ids]
+    cold, item = np.array(drawn, bool), split.train.events.item
+    return replace(split, train=split.train.keep_events((item < 0) | ~cold[item]), cold=cold)
 
 
 def refuse_overlap(split: UserSplit, user_ids: NDArray[np.str_]) -> None:

@@ -124,6 +124,10 @@ def _about(result: Summary) -> str:
             f"{scenario['num_query']} ratings of a user, drawn {scenario['num_draws']} times, are"
         )
         known = "the last k of all others"
+    cold = max((facts.get("num_cold_items", 0) for facts in result["folds"]), default=0)
+    if cold:
+        held = f"{held.removesuffix(' are')} that are of items known by their features only are"
+        known = f"{known}, without such items"
     return (
         f"Held back: {held} predicted, and only they are put in order. Known: {known} (users: "
         f"{users}). {result['protocol']['split']}. ± half of the 95% interval from "

@@ -81,6 +81,7 @@ def hold_back(
     num_query: int,
     support_size: int | None = None,
     draw: int | None = None,
+    cold: NDArray[np.bool_] | None = None,
 ) -> RatingTasks:
     """Divides each user's rated events into held-back ones and a support.
 
@@ -89,6 +90,8 @@ def hold_back(
         num_query: ratings held back.
         support_size: the support is the last so many of the other events; all if not given.
         draw: which random ratings are held back; the last ones if not given.
+        cold: if given, `[I]`, supports are without these items, and of what is held back only
+            these are to be predicted.
 
     Raises:
         DataError: no user has enough ratings.
@@ -106,10 +109,14 @@ def hold_back(
             generator = numpy_generator(draw, "held back", row, len(history))
             held = np.sort(generator.choice(rated_at, num_query, replace=False))
             others = np.setdiff1d(np.arange(len(history)), held)
+        if cold is not None:
+            others = others[~cold[history.item[others]]]
         start = 0 if support_size is None else max(0, len(others) - support_size)
         query = history.where(held)
         known = query.item >= 0
         outside += int((~known).sum())
+        if cold is not None:
+            known &= cold[query.item]
         if known.any():
             rows.append(row)
             supports.append(history.where(others[start:]))

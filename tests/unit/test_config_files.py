@@ -27,6 +27,7 @@ def test_how_many_there_are() -> None:
         "experiments/kuairand_new_items.yaml",
         "experiments/movielens.yaml",
         "experiments/movielens_ratings.yaml",
+        "experiments/movielens_ratings_new_items.yaml",
         "experiments/movielens_ratings_order.yaml",
         "experiments/online_retail.yaml",
         "experiments/online_retail_search.yaml",

@@ -128,6 +128,7 @@ class Ratings:
             "dataset_sha256": split.dataset_sha256,
             "num_users": {p: len(getattr(split, p)) for p in ("train", "validation", "test")},
             "num_outside": outside,
+            "num_cold_items": 0 if split.cold is None else int(split.cold.sum()),
             "scenario": self._config.model_dump(),
         }
         return FoldScores(pd.concat(frames, ignore_index=True), {}, facts)
@@ -141,7 +142,13 @@ class Ratings:
         config = self._config
         draws = range(config.num_draws) if config.query == "random" else [None]
         return [
-            hold_back(users, num_query=config.num_query, support_size=size, draw=draw)
+            hold_back(
+                users,
+                num_query=config.num_query,
+                support_size=size,
+                draw=draw,
+                cold=self._split.cold,
+            )
             for draw in draws
         ]
 

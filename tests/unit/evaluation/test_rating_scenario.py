@@ -15,8 +15,9 @@ from raymeta.data.catalogue import Catalogue
 from raymeta.data.events import History, SupportView
 from raymeta.data.features import FeatureVocab
 from raymeta.data.task_dataset import UserTasks
-from raymeta.data.task_split import TaskSplit
+from raymeta.data.task_split import TaskSplit, with_cold_items
 from raymeta.evaluation.rating_report import summarise, text_tables, to_markdown
+from raymeta.evaluation.ratings import hold_back
 from raymeta.evaluation.scenarios.table import evaluation_settings, open_scenario
 from raymeta.train.batches import EpisodeSampler
 
@@ -148,3 +149,17 @@ def test_rows_of_a_training_user_carry_exactly_what_was_counted_of_them() -> Non
         counted.index_add_(0, rows["item"].flatten(), both.flatten(0, 1))
     table = build_algorithm(experiment(), split).tables()["item_counts"].double()
     torch.testing.assert_close(counted, table, atol=1e-3, rtol=0)
+
+
+def test_items_known_by_features_only_are_judged_alone_and_seen_by_nobody() -> None:
+    split = with_cold_items(world(kindness=0.6, taste=0.9), share=0.3)
+    cold = np.flatnonzero(split.cold)
+    assert 0.15 * NUM_ITEMS < len(cold) < 0.45 * NUM_ITEMS
+    assert not np.isin(split.train.events.item, cold).any()
+    tasks = hold_back(split.test, num_query=10, cold=split.cold)
+    assert np.isin(np.concatenate(tasks.items), cold).all()
+    assert not any(np.isin(support.item, cold).any() for support in tasks.supports)
+    result = evaluated(split, experiment(vector_dim=2), baselines=("item_mean",))
+    # the side of an item tells who likes it; its mean rating is not known
+    assert mean(result, "adapted", 14) < mean(result, "item_mean", 14) - 0.05
+    assert mean(result, "item_mean", 14) == pytest.approx(mean(result, "chance", 14), abs=0.05)
