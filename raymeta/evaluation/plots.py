@@ -133,7 +133,7 @@ def _draw_differences(axes: Axes, result: Summary, rivals: Sequence[str], metric
             linewidth=1.4,
             label=f"less {LABELS[name]}",
         )
-    title = f"{_metric_label(metric)} of {LABELS[OURS]} less the others (95%, paired by user)"
+    title = f"{_metric_label(metric)} of {LABELS[OURS]} less the others (95%, paired)"
     _dress(axes, result, title)
     axes.set_xlim(min(x for x, _ in known) - 0.5, max(x for x, _ in known) + 0.5)
     bottom, top = axes.get_ylim()
@@ -214,4 +214,4 @@ def _metric_label(metric: str) -> str:
         "click_gauc": "GAUC of clicks",
         "mae": "MAE",
         "ndcg_at_5": "nDCG@5",
-    }.get(metric, metric)
+    }.get(metric, metric.replace("_", " "))

@@ -57,7 +57,10 @@ def text_tables(result: Summary) -> tuple[list[TextTable], list[str]]:
                 title = f"{_title(target, metric)}: adapted less each other method, paired by user"
                 tables.append(TextTable(title, sizes, rows))
     lines = ["A lower log loss is better; bold where clear of zero."]
-    lines += [f"Demand, {label}: {', '.join(cells)}" for label, cells in _demand_rows(result)]
+    for label, cells in _demand_rows(result):
+        facts = zip(_DEMAND_HEAD[1:], cells, strict=True)
+        told = ", ".join(f"{fact} {cell}" for fact, cell in facts if cell)
+        lines.append(f"Demand by category and period, forecast by {label}: {told}")
     return tables, lines
 
 
@@ -132,14 +135,16 @@ def _tables(result: Summary, *, marks: tuple[str, str]) -> list[PageTable]:
     return [*tables, _tuned(result), _calibration_table(result)]
 
 
+_DEMAND_HEAD = ["forecast", "WAPE", "adapted less it", "bias"]
+
+
 def _demand_table(result: Summary) -> PageTable:
     about = (
         f"The last {result['demand']['num_periods']} periods of the horizon's length: buyers of a "
         "category in a period, summed over the users known before it. WAPE is the sum of absolute "
         "errors over that of buyers, bias the sum of errors over it; 95% intervals over periods."
     )
-    head = ["forecast", "WAPE", "adapted less it", "bias"]
-    return PageTable("Demand by category and period", head, _demand_rows(result), about)
+    return PageTable("Demand by category and period", _DEMAND_HEAD, _demand_rows(result), about)
 
 
 def _demand_rows(result: Summary) -> list[tuple[str, list[str]]]:
@@ -172,8 +177,8 @@ def _tuned(result: Summary) -> PageTable:
         loss = sum(f["validation_log_loss"] for f in found) / len(found)
         settings = ", ".join(f"{f['setting']:g}" for f in found)
         rows.append((LABELS[name], [str(found[0]["num_configurations"]), f"{loss:.4f}", settings]))
-    head = ["baseline", "configurations", "validation log loss, both targets", "setting by fold"]
-    about = "Settings by the log loss of validation users, the two targets added, over all sizes."
+    head = ["baseline", "configurations", "validation log loss", "setting by fold"]
+    about = "Settings by the log loss of validation users, added over targets and sizes."
     return PageTable("Baselines", head, rows, about)
 
 

@@ -31,6 +31,7 @@ LABELS = {
     "mixture": "popularity + item-kNN",
     "mixture_with_ease": "popularity + item-kNN + EASE",
     "mixture_with_places": "popularity + item-kNN + EASE + places",
+    "places": "popularity by place",
     "bm25": "BM25",
     "search_popularity": "popularity of all words' items",
     "text_encoder": "text encoder",

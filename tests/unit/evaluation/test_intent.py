@@ -86,7 +86,10 @@ def test_it_is_scored_beside_baselines_and_reported(world, tmp_path, monkeypatch
     assert "Demand by category and period" in page
     tables, lines = kind.text_tables(result)
     assert tables[0].title == "Purchase intent log loss after so many visits"
-    assert any(line.startswith("Demand, adapted: ") for line in lines)
+    assert any(
+        line.startswith("Demand by category and period, forecast by adapted: WAPE")
+        for line in lines
+    )
 
 
 def test_demand_errors_are_those_by_hand():

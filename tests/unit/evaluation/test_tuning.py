@@ -9,6 +9,7 @@ from raymeta.errors import ConfigError
 from raymeta.evaluation import tuning
 from raymeta.evaluation.baselines.places import PlacePopularity
 from raymeta.evaluation.protocol import cut_tasks, score_tasks
+from raymeta.evaluation.summary import LABELS
 from raymeta.evaluation.tuning import (
     BASELINES,
     GRIDS,
@@ -46,6 +47,10 @@ def test_every_grid_has_the_same_number_of_distinct_settings():
     for grid in GRIDS.values():
         assert len(grid) == NUM_CONFIGURATIONS
         assert len({tuple(settings.values()) for settings in grid}) == NUM_CONFIGURATIONS
+
+
+def test_every_part_that_is_tuned_has_a_name_in_reports():
+    assert {*GRIDS, *BASELINES} <= LABELS.keys()
 
 
 @pytest.mark.parametrize("name", [name for name in BASELINES if name not in NEEDS_PLACES])
