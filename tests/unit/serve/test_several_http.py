@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from raymeta.artifact import Artifact, load_artifact
+from raymeta.config.build import build_algorithm
 from raymeta.config.experiment import ExperimentConfig, TrainingConfig
 from raymeta.config.models import FactorizationConfig
 from raymeta.config.scenario import RecommendConfig, SearchConfig, SeveralConfig
@@ -20,8 +21,10 @@ from raymeta.experiments.cells import CellStore
 from raymeta.experiments.folds import compute_job, job_cell, plan
 from raymeta.experiments.training import train_fold
 from raymeta.models.personal_search import PersonalSearch
+from raymeta.seeding import torch_generator
 from raymeta.serve.models import TenantModels, first_variant
 from raymeta.train.run import train_in_process
+from raymeta.types import Params
 from tests.helpers.shops import SHOP, describe_items, write_grouped_shop
 from tests.unit.serve.conftest import NOW_MS, caller
 
@@ -72,6 +75,31 @@ def test_every_scenario_cuts_the_same_support(data):
         for batch in batches:
             torch.testing.assert_close(batch.support[name], value)
     assert {name.partition("/")[0] for name in together.query} == {"recommend", "search"}
+
+
+def test_the_gradient_is_the_weighted_sum_of_those_alone(data):
+    weights = (2.0, 0.5)
+    fixed = EXPERIMENT.scenario.model_copy(update={"weights": weights})
+    together = EXPERIMENT.model_copy(update={"scenario": fixed})
+    split = load_task_split(data, EXPERIMENT.data)
+    histories = [split.train[row] for row in range(6)]
+
+    def gradients(experiment: ExperimentConfig) -> Params:
+        learner = build_algorithm(experiment, split)
+        batch = open_scenario(experiment, split).task_batch(histories, [0, 1, 2, 2, 1, 3])
+        params = learner.init(torch_generator(0, "init"))
+        return learner.meta_gradient(params, batch).gradients
+
+    found = gradients(together)
+    recommend, search = (gradients(alone) for alone in together.alone())
+    assert set(found) == set(search) > set(recommend)
+    for name, value in found.items():
+        expected = weights[1] * search[name]
+        if name in recommend:
+            expected = expected + weights[0] * recommend[name]
+            # a search weighs what the taste says and leaves the taste itself to recommending
+            torch.testing.assert_close(search[name], torch.zeros_like(search[name]))
+        torch.testing.assert_close(value, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_validation_is_the_mean_over_all_that_is_judged(data, trained):
