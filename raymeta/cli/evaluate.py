@@ -47,6 +47,12 @@ def evaluate(
         str | None,
         typer.Option(help="Comma-separated; all if left out, none for the model alone."),
     ] = None,
+    locked: Annotated[
+        bool,
+        typer.Option(
+            "--locked", help="Score the users kept aside for a release: once, with an artifact."
+        ),
+    ] = False,
     folds: Annotated[
         int | None,
         typer.Option(min=1, help="With an experiment: train and score a model a fold (default 5)."),
@@ -78,8 +84,13 @@ def evaluate(
     """
     started = time.perf_counter()
     sizes, names = parse_sizes(support_sizes), parse_names(baselines)
-    chosen = _Chosen(data, sizes, unit, repeat, names)
+    chosen = _Chosen(data, sizes, unit, repeat, names, locked)
     if target.is_file():
+        if locked:
+            raise ConfigError(
+                "--locked scores what is to be released: an artifact, not an experiment.",
+                remedy="Train it, and give the artifact's folder.",
+            )
         evaluated = _evaluate_experiment(
             target, chosen, folds, parse_numbers(seeds, "--seeds"), overrides or [], out, address
         )
@@ -104,9 +115,10 @@ class _Chosen:
         unit: Literal["visits", "items"] | None,
         repeat: bool,
         baselines: tuple[str, ...] | None,
+        locked: bool,
     ) -> None:
         self._data, self._sizes, self._unit = data, sizes, unit
-        self._repeat, self._baselines = repeat, baselines
+        self._repeat, self._baselines, self._locked = repeat, baselines, locked
 
     def data_dir(self, config: "DataConfig") -> Path:
         if self._data is None and config.path is None:
@@ -125,6 +137,7 @@ class _Chosen:
             unit=self._unit,
             repeat=self._repeat,
             baselines=self._baselines,
+            locked=self._locked,
         )
 
 

@@ -50,12 +50,14 @@ class EvaluationSettings:
         unit: what they count.
         repeat: support items are ranked too, and count where they are bought again.
         baselines: names of the scenario's baselines.
+        locked: users kept aside for a release are scored, in place of the test users.
     """
 
     support_sizes: tuple[int, ...]
     unit: Unit = "visits"
     repeat: bool = False
     baselines: tuple[str, ...] = BASELINES
+    locked: bool = False
 
     def __post_init__(self) -> None:
         if not self.support_sizes or min(self.support_sizes) < 0:

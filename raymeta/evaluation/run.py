@@ -8,6 +8,7 @@ import platform
 import resource
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,7 +58,7 @@ def evaluate_artifact(
     *,
     note: Callable[[str], None] = lambda _: None,
 ) -> list[FoldScores]:
-    """Scores the artifact and the baselines on the artifact's own test users.
+    """Scores the artifact and the baselines on the artifact's own test users, or the locked ones.
 
     Args:
         artifact: as `raymeta.artifact.load_artifact` gives it.
@@ -71,6 +72,8 @@ def evaluate_artifact(
     """
     note("Reading users")
     split = load_task_split(data_dir, artifact.experiment.data)
+    if settings.locked:
+        split = replace(split, test=split.locked, locked=split.test)
     require_same_catalogue(artifact, split)
     if TRAIN_USERS not in artifact.manifest:
         raise ArtifactError(
@@ -99,7 +102,9 @@ def protocol_facts(
     data: DataConfig, settings: EvaluationSettings, *, name: str, folds: int, seeds: int = 1
 ) -> dict[str, Any]:
     """What was measured, in words and values."""
-    if data.split.kind == "time":
+    if settings.locked:
+        split = "Test users are those kept aside for a release"
+    elif data.split.kind == "time":
         split = f"Test users are those whose first event is at or after {data.split.boundary}"
     elif folds == 1:
         split = f"Test users are fold {data.split.fold} of {data.split.num_folds}"

@@ -37,6 +37,7 @@ def evaluation_settings(
     unit: Unit | None = None,
     repeat: bool = False,
     baselines: Sequence[str] | None = None,
+    locked: bool = False,
 ) -> EvaluationSettings:
     """What is measured: as the experiment says, but for what is given here.
 
@@ -54,6 +55,7 @@ def evaluation_settings(
         unit=unit or config.unit,
         repeat=repeat or getattr(experiment.scenario, "repeat", False),
         baselines=tuple(known if baselines is None else baselines),
+        locked=locked,
     )
 
 

@@ -88,6 +88,7 @@ def test_people_get_tables(shop, experiment_file, report, capsys):
     [
         (["--support-sizes", "1,x"], "'x' is not a whole number"),
         (["--seeds", "-1"], "'-1' is not a whole number"),
+        (["--locked"], "an artifact, not an experiment"),
         (["--set", "data.unti=items"], "Did you mean 'unit'?"),
         (["--baselines", "slim"], "There is no baseline 'slim'"),
         (["--set", "data.positive_events=[view]"], "'view' does not occur"),

@@ -1,6 +1,6 @@
 """A fold: ours beside baselines on the test users, and no user that training met."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -62,6 +62,16 @@ def model(split, **changes):
         "meta_params": {},
     }
     return Model(**{**values, **changes})
+
+
+def test_users_kept_for_a_release_are_scored_apart(shop, split):
+    settings = replace(SETTINGS, locked=True)
+    table = evaluate_artifact(model(split), shop, settings)[0].table
+    assert set(table["user_id"]) == set(split.locked.user_ids)
+    assert len(split.locked)
+    known = users_digest(split.locked.user_ids)
+    with pytest.raises(LeakageError):
+        evaluate_artifact(model(split, manifest={TRAIN_USERS: known}), shop, settings)
 
 
 def test_adapting_finds_the_group_and_not_adapting_does_not(shop, split):
