@@ -51,6 +51,9 @@ def events(
     event_type: Annotated[
         str, typer.Option("--type", help="What was done: view, click, cart, purchase, ...")
     ] = "purchase",
+    place: Annotated[
+        str | None, typer.Option(help="Where it was done: a branch, a channel, a site.")
+    ] = None,
     url: Url = LOCAL,
     key: Key = None,
     tenant: Tenant = DEFAULT,
@@ -62,7 +65,7 @@ def events(
     """
     from raymeta.client import calls
 
-    _send(lambda: calls.events(user, _events(items, event_type)), url, key, tenant, as_json)
+    _send(lambda: calls.events(user, _events(items, event_type, place)), url, key, tenant, as_json)
 
 
 @app.command()
@@ -176,10 +179,10 @@ def _send(
     )
 
 
-def _events(items: list[str], event_type: str) -> "list[Event]":
+def _events(items: list[str], event_type: str, place: str | None = None) -> "list[Event]":
     from raymeta.client import Event
 
-    return [Event(item_id=item, event_type=event_type) for item in items]
+    return [Event(item_id=item, event_type=event_type, place=place) for item in items]
 
 
 def _pair(text: str) -> tuple[str, str | float | bool]:

@@ -273,7 +273,7 @@ class RedisEventStore:
         if found != SCHEMA_VERSION:
             raise StoreError(
                 f"The event store's prefix {self._prefix!r} has schema version {found}; this "
-                f"raymeta reads version {SCHEMA_VERSION}.",
+                f"raymeta reads version {SCHEMA_VERSION} and 2.",
                 remedy="Use the raymeta that wrote it, or give another prefix.",
             )
         memory = self._client.info("memory")

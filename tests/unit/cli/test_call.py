@@ -60,7 +60,7 @@ def test_events_move_the_next_answer(call: Callable[..., str]) -> None:
 
 
 def test_a_list_is_shown_as_a_table_with_what_moved_it(call: Callable[..., str]) -> None:
-    call("events", "ann", "item2")
+    call("events", "ann", "item2", "--place", "branch 7")
     shown = call("recommend", "ann", "--n", "2", "--explain")
     assert "item3" in shown
     assert "purchase of item2 (+1.00)" in shown

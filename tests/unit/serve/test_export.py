@@ -31,7 +31,12 @@ def export(call: Call, *, users: int) -> str:
 def test_the_export_becomes_a_data_set(call: Call, tmp_path: Path, users: int) -> None:
     for number, user in enumerate(["a b", "ü", "zoë/1"]):
         events = [
-            purchase(f"item{number}", value=2.5, timestamp=1_600_000_000_000 + number),
+            purchase(
+                f"item{number}",
+                value=2.5,
+                place=f"branch {number}",
+                timestamp=1_600_000_000_000 + number,
+            ),
             {"event_type": "search", "query": "schuhe & mehr", "timestamp": 1_600_000_000_500},
         ]
         assert call("POST", "/v1/events", json={"user_id": user, "events": events}).is_success
@@ -41,7 +46,7 @@ def test_the_export_becomes_a_data_set(call: Call, tmp_path: Path, users: int) -
     (tmp_path / "schema.yaml").write_text(
         "events:\n"
         "  columns: {value: value, query: query, ranking_id: ranking_id, position: position,\n"
-        "    propensity: propensity}\n"
+        "    propensity: propensity, place: place}\n"
     )
     schema = load_log_schema(tmp_path / "schema.yaml")
     prepared = prepare(Files([tmp_path / "events.jsonl"], schema=schema), tmp_path / "out")
@@ -54,6 +59,8 @@ def test_the_export_becomes_a_data_set(call: Call, tmp_path: Path, users: int) -
         (position, item["id"]): pytest.approx(item["propensity"])
         for position, item in enumerate(drawn["items"])
     }
+    bought = {row["item_id"]: row["place"] for row in rows if row["event_type"] == "purchase"}
+    assert bought == {f"item{number}": f"branch {number}" for number in range(3)}
     assert [row["query"] for row in rows if row["event_type"] == "search"] == ["schuhe & mehr"] * 3
 
 
