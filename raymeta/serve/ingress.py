@@ -3,12 +3,14 @@
 Leaves routes to `routes`, errors to `problems`, and what surrounds a request to `envelope`.
 """
 
-from typing import Any
+from collections import Counter
+from typing import Any, get_origin
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 
 from raymeta.config.serving import CompatConfig
+from raymeta.errors import DataError
 from raymeta.serve.compat import products
 from raymeta.serve.envelope import Envelope
 from raymeta.serve.problems import add_handlers
@@ -35,6 +37,7 @@ def create_app(
         # theirs load scripts from another host; ours is among `page`
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(_each_once)],
     )
     for part in (events, recommend, users, items, operations, online, page):
         part.add_routes(app, service)
@@ -49,6 +52,21 @@ def create_app(
     )
     app.openapi = lambda: _description(app)  # type: ignore[method-assign]
     return app
+
+
+async def _each_once(request: Request) -> None:
+    """Refuses a query parameter that is given twice where one is meant: which of them would count
+    is anybody's guess."""
+    if b"&" not in request.scope["query_string"]:
+        return
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    declared = request.scope["route"].dependant.query_params
+    many = {p.alias for p in declared if get_origin(p.field_info.annotation) is list}
+    for name, number in given.items():
+        if number > 1 and name not in many:
+            raise DataError(
+                f"The query parameter {name!r} is given {number} times.", remedy="Give it once."
+            )
 
 
 def _description(app: FastAPI) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from raymeta.serve.compat import gorse_shapes as shapes
 from raymeta.serve.compat.base import Compat, in_shape_of, iso, tenant_of
 from raymeta.serve.compat.gorse_shapes import Affected, Feedback, KeptFeedback, Scored
 from raymeta.serve.routes.access import needs
-from raymeta.serve.schemas.base import Id, Name, Text
+from raymeta.serve.schemas.base import Id, MaybeId, MaybeName, MaybeText, Name, Text
 from raymeta.serve.schemas.events import Event
 from raymeta.serve.schemas.items import ItemPatch, ItemsRequest
 from raymeta.serve.schemas.recommend import (
@@ -34,7 +34,7 @@ Count = Annotated[int, Query(ge=1)]
 Offset = Annotated[int, Query(ge=0)]
 Version = Annotated[str, Header(alias="X-API-Version", description="2: with scores.")]
 WriteBack = Annotated[
-    Name | None, Query(alias="write-back-type", description="Keeps what is shown as feedback.")
+    MaybeName, Query(alias="write-back-type", description="Keeps what is shown as feedback.")
 ]
 Delay = Annotated[str, Query(alias="write-back-delay", max_length=32)]
 
@@ -66,7 +66,7 @@ def _add_feedback(app: FastAPI, compat: Compat) -> None:
     admin = Depends(needs(service, Scope.ADMIN))
 
     async def keep(
-        feedback: list[Feedback], caller: Annotated[Caller, writer], tenant: Name | None = None
+        feedback: list[Feedback], caller: Annotated[Caller, writer], tenant: MaybeName = None
     ) -> Affected:
         """Keeps feedback of any users; a user's is kept all or none."""
         at_most("feedback", len(feedback), service.limits.max_events)
@@ -82,8 +82,8 @@ def _add_feedback(app: FastAPI, compat: Compat) -> None:
     async def kept(
         user_id: Id,
         caller: Annotated[Caller, admin],
-        feedback_type: Name | None = None,
-        tenant: Name | None = None,
+        feedback_type: MaybeName = None,
+        tenant: MaybeName = None,
     ) -> list[KeptFeedback]:
         """The retained feedback of a user, oldest first."""
         export = await service.users.export(tenant_of(caller, tenant), user_id)
@@ -114,11 +114,11 @@ def _add_recommendations(app: FastAPI, compat: Compat) -> None:
         caller: Annotated[Caller, reader],
         n: Count = 10,
         offset: Offset = 0,
-        category: Text | None = None,
+        category: MaybeText = None,
         write_back_type: WriteBack = None,
         write_back_delay: Delay = "",
         x_api_version: Version = "1",
-        tenant: Name | None = None,
+        tenant: MaybeName = None,
     ) -> list[str] | list[Scored]:
         """Items for a user that the user has not seen."""
         name = tenant_of(caller, tenant)
@@ -148,8 +148,8 @@ def _add_recommendations(app: FastAPI, compat: Compat) -> None:
         caller: Annotated[Caller, reader],
         n: Count = 10,
         offset: Offset = 0,
-        category: Text | None = None,
-        tenant: Name | None = None,
+        category: MaybeText = None,
+        tenant: MaybeName = None,
     ) -> list[Scored]:
         """Items for a visitor known by this feedback alone; nothing is kept."""
         request = SessionRequest(
@@ -169,7 +169,7 @@ def _add_recommendations(app: FastAPI, compat: Compat) -> None:
         caller: Annotated[Caller, reader],
         n: Count = 10,
         offset: Offset = 0,
-        tenant: Name | None = None,
+        tenant: MaybeName = None,
     ) -> list[Scored]:
         """Items for a user, with scores."""
         request = RecommendRequest(user_id=user_id, n=n + offset, tenant=tenant_of(caller, tenant))
@@ -178,11 +178,11 @@ def _add_recommendations(app: FastAPI, compat: Compat) -> None:
     async def like(
         name: Name,
         caller: Annotated[Caller, reader],
-        item_id: Id | None = None,
+        item_id: MaybeId = None,
         n: Count = 10,
         offset: Offset = 0,
-        category: Text | None = None,
-        tenant: Name | None = None,
+        category: MaybeText = None,
+        tenant: MaybeName = None,
     ) -> list[Scored]:
         """Items for somebody known by one item alone, or by none, by the variant `name`."""
         shop = tenant_of(caller, tenant)
@@ -219,21 +219,21 @@ def _add_users(app: FastAPI, compat: Compat) -> None:
 
     @app.post("/api/user", **route)
     async def put(
-        user: shapes.User, caller: Annotated[Caller, writer], tenant: Name | None = None
+        user: shapes.User, caller: Annotated[Caller, writer], tenant: MaybeName = None
     ) -> Affected:
         """Adds or replaces a user."""
         return await put_all([user], tenant_of(caller, tenant))
 
     @app.post("/api/users", **route)
     async def put_many(
-        users: list[shapes.User], caller: Annotated[Caller, writer], tenant: Name | None = None
+        users: list[shapes.User], caller: Annotated[Caller, writer], tenant: MaybeName = None
     ) -> Affected:
         """Adds or replaces users, one after the other."""
         return await put_all(users, tenant_of(caller, tenant))
 
     @app.get("/api/user/{user_id}", **route)
     async def get(
-        user_id: Id, caller: Annotated[Caller, reader], tenant: Name | None = None
+        user_id: Id, caller: Annotated[Caller, reader], tenant: MaybeName = None
     ) -> shapes.KeptUser:
         """A user's labels."""
         return shapes.kept_user(await service.users.get(tenant_of(caller, tenant), user_id))
@@ -243,7 +243,7 @@ def _add_users(app: FastAPI, compat: Compat) -> None:
         user_id: Id,
         user: shapes.UserPatch,
         caller: Annotated[Caller, writer],
-        tenant: Name | None = None,
+        tenant: MaybeName = None,
     ) -> Affected:
         """Changes the labels that are given; the others stay."""
         shop = tenant_of(caller, tenant)
@@ -252,7 +252,7 @@ def _add_users(app: FastAPI, compat: Compat) -> None:
 
     @app.delete("/api/user/{user_id}", **route)
     async def erase(
-        user_id: Id, caller: Annotated[Caller, admin], tenant: Name | None = None
+        user_id: Id, caller: Annotated[Caller, admin], tenant: MaybeName = None
     ) -> Affected:
         """Erases a user with all feedback; no event of before can come back."""
         await service.users.erase(tenant_of(caller, tenant), user_id)
@@ -273,21 +273,21 @@ def _add_items(app: FastAPI, compat: Compat) -> None:
 
     @app.post("/api/item", **route)
     async def put(
-        item: shapes.Item, caller: Annotated[Caller, writer], tenant: Name | None = None
+        item: shapes.Item, caller: Annotated[Caller, writer], tenant: MaybeName = None
     ) -> Affected:
         """Adds or replaces an item; a new one is recommendable at once, from its features."""
         return await put_all([item], tenant_of(caller, tenant))
 
     @app.post("/api/items", **route)
     async def put_many(
-        items: list[shapes.Item], caller: Annotated[Caller, writer], tenant: Name | None = None
+        items: list[shapes.Item], caller: Annotated[Caller, writer], tenant: MaybeName = None
     ) -> Affected:
         """Adds or replaces items, in one version of the catalogue."""
         return await put_all(items, tenant_of(caller, tenant))
 
     @app.get("/api/item/{item_id}", **route)
     async def get(
-        item_id: Id, caller: Annotated[Caller, reader], tenant: Name | None = None
+        item_id: Id, caller: Annotated[Caller, reader], tenant: MaybeName = None
     ) -> shapes.KeptItem:
         """An item as the model and the shop have it."""
         item = await service.items.get(tenant_of(caller, tenant), item_id)
@@ -298,7 +298,7 @@ def _add_items(app: FastAPI, compat: Compat) -> None:
         item_id: Id,
         item: shapes.ItemChange,
         caller: Annotated[Caller, writer],
-        tenant: Name | None = None,
+        tenant: MaybeName = None,
     ) -> Affected:
         """Changes what is given of an item; the rest stays."""
         shop = tenant_of(caller, tenant)
@@ -307,7 +307,7 @@ def _add_items(app: FastAPI, compat: Compat) -> None:
 
     @app.delete("/api/item/{item_id}", **route)
     async def delete(
-        item_id: Id, caller: Annotated[Caller, writer], tenant: Name | None = None
+        item_id: Id, caller: Annotated[Caller, writer], tenant: MaybeName = None
     ) -> Affected:
         """Takes an item out of recommendations; feedback on it stays."""
         await service.items.delete(tenant_of(caller, tenant), item_id)
@@ -325,7 +325,7 @@ def _add_items(app: FastAPI, compat: Compat) -> None:
         item_id: Id,
         category: Text,
         caller: Annotated[Caller, writer],
-        tenant: Name | None = None,
+        tenant: MaybeName = None,
     ) -> Affected:
         """Puts an item into a category."""
         return await categorise(tenant_of(caller, tenant), item_id, category, belongs=True)
@@ -335,7 +335,7 @@ def _add_items(app: FastAPI, compat: Compat) -> None:
         item_id: Id,
         category: Text,
         caller: Annotated[Caller, writer],
-        tenant: Name | None = None,
+        tenant: MaybeName = None,
     ) -> Affected:
         """Takes an item out of a category."""
         return await categorise(tenant_of(caller, tenant), item_id, category, belongs=False)

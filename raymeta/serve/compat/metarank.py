@@ -36,7 +36,7 @@ from raymeta.serve.compat.metarank_shapes import (
     UserEvent,
 )
 from raymeta.serve.routes.access import needs
-from raymeta.serve.schemas.base import Name
+from raymeta.serve.schemas.base import MaybeName, Name
 from raymeta.serve.schemas.events import Event
 from raymeta.serve.schemas.items import ItemsRequest, NamedItem
 from raymeta.serve.schemas.recommend import (
@@ -64,7 +64,7 @@ def add_routes(app: FastAPI, compat: Compat) -> None:
     async def feedback(
         sent: Annotated[Sent | list[Sent], Body()],
         caller: Annotated[Caller, writer],
-        tenant: Name | None = None,
+        tenant: MaybeName = None,
     ) -> Accepted:
         """Keeps events, one or several; those of one user all or none."""
         started = time.perf_counter()
@@ -86,7 +86,7 @@ def add_routes(app: FastAPI, compat: Compat) -> None:
         ranking: Ranking,
         caller: Annotated[Caller, reader],
         explain: bool = False,
-        tenant: Name | None = None,
+        tenant: MaybeName = None,
     ) -> Ranked:
         """The given items in the order of a user's scores, by the variant `model`."""
         shop = tenant_of(caller, ranking.tenant or tenant)
@@ -106,7 +106,7 @@ def add_routes(app: FastAPI, compat: Compat) -> None:
         model: Name,
         request: RecommendationsRequest,
         caller: Annotated[Caller, reader],
-        tenant: Name | None = None,
+        tenant: MaybeName = None,
     ) -> Ranked:
         """Items like those given, or for a user where none are, by the variant `model`."""
         shop = tenant_of(caller, tenant)

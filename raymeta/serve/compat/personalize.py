@@ -39,7 +39,7 @@ from raymeta.serve.compat.personalize_shapes import (
 )
 from raymeta.serve.item_table import Condition, ItemTable
 from raymeta.serve.routes.access import needs
-from raymeta.serve.schemas.base import Name
+from raymeta.serve.schemas.base import MaybeName
 from raymeta.serve.schemas.events import Event
 from raymeta.serve.schemas.items import ItemsRequest, NamedItem
 from raymeta.serve.schemas.recommend import (
@@ -69,7 +69,7 @@ def add_routes(app: FastAPI, compat: Compat) -> None:
     async def recommend(
         request: RecommendationsRequest,
         caller: Annotated[Caller, reader],
-        tenant: Name | None = None,
+        tenant: MaybeName = None,
     ) -> Recommendations:
         """Items for a user, seen or not; or items that go with one."""
         shop, n = tenant_of(caller, tenant), request.num_results or 25
@@ -88,7 +88,7 @@ def add_routes(app: FastAPI, compat: Compat) -> None:
     async def rank(
         request: RankingRequest,
         caller: Annotated[Caller, reader],
-        tenant: Name | None = None,
+        tenant: MaybeName = None,
     ) -> PersonalizedRanking:
         """The given items in the user's order, without those that a filter leaves out."""
         shop = tenant_of(caller, tenant)
@@ -117,7 +117,7 @@ def _add_writes(app: FastAPI, compat: Compat) -> None:
 
     @app.post("/events", **route)
     async def put_events(
-        request: PutEvents, caller: Annotated[Caller, writer], tenant: Name | None = None
+        request: PutEvents, caller: Annotated[Caller, writer], tenant: MaybeName = None
     ) -> Response:
         """Keeps events of one user, all or none."""
         user = user_or_session(request.user_id, request.session_id)
@@ -127,7 +127,7 @@ def _add_writes(app: FastAPI, compat: Compat) -> None:
 
     @app.post("/users", **route)
     async def put_users(
-        request: PutUsers, caller: Annotated[Caller, writer], tenant: Name | None = None
+        request: PutUsers, caller: Annotated[Caller, writer], tenant: MaybeName = None
     ) -> Response:
         """Adds or replaces users, one after the other."""
         shop = tenant_of(caller, tenant)
@@ -140,7 +140,7 @@ def _add_writes(app: FastAPI, compat: Compat) -> None:
 
     @app.post("/items", **route)
     async def put_items(
-        request: PutItems, caller: Annotated[Caller, writer], tenant: Name | None = None
+        request: PutItems, caller: Annotated[Caller, writer], tenant: MaybeName = None
     ) -> Response:
         """Adds or replaces items, in one version of the catalogue."""
         items = [

@@ -15,7 +15,7 @@ from raymeta.config.serving import DEFAULT
 from raymeta.errors import NotServedError
 from raymeta.serve.access import Caller, Scope
 from raymeta.serve.routes.access import needs
-from raymeta.serve.schemas.base import Id, Name, Text
+from raymeta.serve.schemas.base import Id, MaybeName, MaybeText, Name, Text
 from raymeta.serve.schemas.page import Households, ItemCard, Shelf, ShopFacts
 from raymeta.serve.service import Service
 from raymeta.serve.storefront import Storefront, Storefronts
@@ -51,7 +51,7 @@ def _add_data_routes(app: FastAPI, service: Service) -> None:
     storefronts = Storefronts()
 
     def storefront(
-        caller: Annotated[Caller, reader], tenant: Name = DEFAULT, variant: Name | None = None
+        caller: Annotated[Caller, reader], tenant: Name = DEFAULT, variant: MaybeName = None
     ) -> Storefront:
         models = service.models.tenant(caller.tenant(tenant))
         return storefronts.of(tenant, models, variant)
@@ -73,7 +73,7 @@ def _add_data_routes(app: FastAPI, service: Service) -> None:
     @app.get("/playground/items", include_in_schema=False)
     def items(
         front: asked,
-        category: Text | None = None,
+        category: MaybeText = None,
         words: Text = "",
         offset: Annotated[int, Query(ge=0)] = 0,
         n: Annotated[int, Query(ge=1, le=MAX_SHELF)] = 24,

@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI, HTTPException
 from raymeta.config.serving import DEFAULT
 from raymeta.serve.access import Caller, Scope
 from raymeta.serve.routes.access import described, needs
-from raymeta.serve.schemas.base import Id, Name
+from raymeta.serve.schemas.base import Id, MaybeName, Name
 from raymeta.serve.schemas.users import (
     ErasureReceipt,
     UserExport,
@@ -32,7 +32,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         user_id: Id,
         caller: Annotated[Caller, reader],
         tenant: Name = DEFAULT,
-        variant: Name | None = None,
+        variant: MaybeName = None,
     ) -> UserStateResponse:
         """What the model makes of a user."""
         return await users.state(caller.tenant(tenant), user_id, variant=variant)

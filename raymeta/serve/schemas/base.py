@@ -3,7 +3,16 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    TypeAdapter,
+    WithJsonSchema,
+)
 
 EARLIEST_MS = 0
 LATEST_MS = 253_402_300_799_000  # the last second of the year 9999
@@ -18,6 +27,12 @@ compared as it is."""
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=_NO_CONTROL)]
 
 Text = Annotated[str, StringConstraints(max_length=1024, pattern=_NO_NUL)]
+
+# Parameters of a path or a query that may be left out. They are described as texts and no more: a
+# null cannot be sent there.
+MaybeId = Annotated[Id | None, WithJsonSchema(TypeAdapter(Id).json_schema())]
+MaybeName = Annotated[Name | None, WithJsonSchema(TypeAdapter(Name).json_schema())]
+MaybeText = Annotated[Text | None, WithJsonSchema(TypeAdapter(Text).json_schema())]
 
 Features = dict[Name, JsonValue]
 """What is known of a user or an item, by feature name."""

@@ -79,6 +79,11 @@ def test_seen_and_excluded_items_are_left_out(call: Call) -> None:
     assert set(ids(kept)) == {*ITEM_IDS} - {"item2"}
 
 
+def test_a_query_parameter_given_twice_is_refused(call: Call) -> None:
+    told = problem(call("GET", "/v1/export/events?users=1&users=2"), 422)
+    assert "'users' is given 2 times" in told["detail"]
+
+
 def test_an_unknown_item_is_kept_but_does_not_adapt(call: Call) -> None:
     call("POST", "/v1/events", json={"user_id": "u", "events": [purchase("brand new")]})
     state = call("GET", "/v1/users/u/state").json()
