@@ -23,7 +23,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
     reader = Depends(needs(service, Scope.READ))
     writer = Depends(needs(service, Scope.WRITE))
     admin = Depends(needs(service, Scope.ADMIN))
-    read, write = described("users", 404), described("users", 413, 415)
+    read, write = described("users", 404), described("users", 404, 413, 415)
     users = service.users
 
     # before the routes that end with the id, which would take "/state" for a part of it
