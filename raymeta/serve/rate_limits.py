@@ -7,6 +7,7 @@ holds whatever the routing; a caller whose requests all reach one replica gets t
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from itertools import islice
 
 from raymeta.errors import RateLimitError
 
@@ -60,5 +61,19 @@ class RateLimit:
                 retry_after_s=(wanted - tokens) / self._per_s,
             )
         self._buckets[name] = (tokens - count, now)
+        self._forget_full(now, self._per_s)
         if len(self._buckets) > MAX_BUCKETS:
             self._buckets.popitem(last=False)
+
+    def __len__(self) -> int:
+        """Names remembered."""
+        return len(self._buckets)
+
+    def _forget_full(self, now: float, per_s: float) -> None:
+        """Of the longest unused two that are full again, which are as good as none: otherwise each
+        user that ever came would be remembered."""
+        for name in list(islice(self._buckets, 2)):
+            tokens, since = self._buckets[name]
+            if tokens + (now - since) * per_s < self._capacity:
+                return
+            del self._buckets[name]

@@ -210,3 +210,21 @@ def test_memory_is_swept_with_the_store(make_service: Callable[..., Service], cl
     clock.advance(3_600_001)
     asyncio.run(service.maintain())
     assert len(service.states) == 0
+
+
+def test_who_has_not_asked_for_long_is_forgotten_and_owes_what_was_owed() -> None:
+    now = 0.0
+    rate = RateLimit("things", per_s=1.0, burst_s=5.0, clock=lambda: now)
+    for user in range(1_000):
+        now = float(user)
+        rate.take(user)
+    # a bucket of five is full again a second after one was taken: nearly all are as good as none
+    assert len(rate) <= 3
+    rate.take("busy", 5)
+    with pytest.raises(RateLimitError):
+        rate.take("busy")
+    now += 2.0
+    rate.take("other")
+    rate.take("busy", 2)
+    with pytest.raises(RateLimitError):
+        rate.take("busy")
