@@ -9,7 +9,7 @@ from raymeta.adapters.film import with_film
 from raymeta.adapters.lora import with_lora
 from raymeta.config.data import DataConfig
 from raymeta.config.models import FactorizationConfig, SequenceConfig
-from raymeta.data.events import distinct_items, last_places
+from raymeta.data.events import placed_items
 from raymeta.data.task_split import TaskSplit
 from raymeta.errors import ConfigError
 from raymeta.models.cooccurrence import Cooccurrence
@@ -56,8 +56,7 @@ def count_places(split: TaskSplit) -> PlacePrior | None:
     """How places sell to training users; None where adapting does not see places."""
     if not split.view.places:
         return None
-    items = [distinct_items(history, split.positive_types) for history in split.train]
-    places = [last_places(h, own) for h, own in zip(split.train, items, strict=True)]
+    items, places = placed_items(split.train, split.positive_types)
     return PlacePrior.count(places, items, (len(split.view.places), len(split.catalogue)))
 
 

@@ -322,6 +322,14 @@ def last_places(history: History, items: NDArray[np.int64]) -> NDArray[np.int64]
     return history.place[order][last]
 
 
+def placed_items(
+    histories: Sequence[History], event_types: Sequence[int]
+) -> tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]]:
+    """Of each user the `distinct_items`, and where the last event on each happened."""
+    items = [distinct_items(history, event_types) for history in histories]
+    return items, [last_places(h, own) for h, own in zip(histories, items, strict=True)]
+
+
 def with_own_items(
     support: Examples, histories: Sequence[History], event_types: Sequence[int], view: SupportView
 ) -> Examples:
@@ -334,11 +342,10 @@ def with_own_items(
         histories: the users' whole histories.
         event_types: those that tables are counted on.
     """
-    own = [distinct_items(history, event_types) for history in histories]
+    own, places = placed_items(histories, event_types)
     rows = pad_items(own)
     support = {**support, "own_item": rows["item"], "own_mask": rows["mask"]}
     if view.places:
-        places = [last_places(h, items) for h, items in zip(histories, own, strict=True)]
         padded = np.zeros(rows["mask"].shape, np.int64)
         padded[rows["mask"].numpy()] = np.concatenate(places)
         support["own_place"] = torch.from_numpy(padded)

@@ -123,7 +123,7 @@ def score_baselines(
             _cut(split.validation, settings, split),
             unit=settings.unit,
             positive_types=split.positive_types,
-            places=partial(_place_popularity, split, train) if split.view.places else None,
+            places=partial(_place_popularity, split) if split.view.places else None,
             note=note,
         )
         unseen = NEEDS_PLACES if not split.view.places else frozenset()
@@ -176,14 +176,12 @@ def refuse_known_users(split: TaskSplit, trained_on: Sequence[str]) -> None:
         )
 
 
-def _place_popularity(
-    split: TaskSplit, train: InteractionMatrix, settings: dict[str, float]
-) -> PlacePopularity:
+def _place_popularity(split: TaskSplit, settings: dict[str, float]) -> PlacePopularity:
     return PlacePopularity(
         split.train,
-        train,
         positive_types=split.positive_types,
         num_places=len(split.view.places),
+        num_items=len(split.catalogue),
         **settings,
     )
 

@@ -52,20 +52,26 @@ class PlacePrior:
 
     @classmethod
     def count(
-        cls, places: Sequence[NDArray[np.int64]], items: Sequence[NDArray[np.int64]], shape: Shape
+        cls,
+        places: Sequence[NDArray[np.int64]],
+        items: Sequence[NDArray[np.int64]],
+        shape: Shape,
+        *,
+        prior_users: float = PRIOR_USERS,
     ) -> "PlacePrior":
         """Counts the items of training users, a list of items and of their places for each; a
         place of -1 does not count.
 
         Args:
             shape: P and I.
+            prior_users: c, in users with as many items as users have on average.
         """
         num_places, num_items = shape
         place, item = np.concatenate(places), np.concatenate(items)
         cell = (place * num_items + item)[place >= 0]
         counts = np.bincount(cell, minlength=num_places * num_items).reshape(shape).astype(float)
         share = (counts.sum(0) + 1.0) / (counts.sum() + num_items)  # none is 0
-        mass = PRIOR_USERS * counts.sum() / max(1, len(places))
+        mass = prior_users * counts.sum() / max(1, len(places))
         ratio = (counts + mass * share) / ((counts.sum(1, keepdims=True) + mass) * share)
         vectors, seen, prior = (
             torch.from_numpy(array).float() for array in (np.log(ratio), counts, mass * share)

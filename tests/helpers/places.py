@@ -4,7 +4,6 @@ import numpy as np
 
 from raymeta.data.events import History
 from raymeta.data.interactions import InteractionMatrix
-from raymeta.data.task_dataset import UserTasks
 
 PLACES, ITEMS, EVENTS = 3, 24, 8
 
@@ -34,15 +33,6 @@ def shoppers(number: int, *, seed: int, told: bool = True) -> list[History]:
             )
         )
     return found
-
-
-def tasks_of_histories(histories: list[History]) -> UserTasks:
-    """The histories as users `u0`, `u1`, ..."""
-    parts = [
-        UserTasks(np.array([f"u{row:04d}"]), np.array([0, len(history)]), history)
-        for row, history in enumerate(histories)
-    ]
-    return UserTasks.join(parts)
 
 
 def matrix_of(histories: list[History]) -> InteractionMatrix:

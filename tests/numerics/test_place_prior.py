@@ -14,6 +14,7 @@ from raymeta.data.events import (
     distinct_items,
     last_places,
     pad_items,
+    placed_items,
     support_from_events,
     with_own_items,
 )
@@ -22,14 +23,13 @@ from raymeta.models.cooccurrence import cooccurrence
 from raymeta.models.factorization import Factorization
 from raymeta.models.place_prior import PRIOR_USERS, PlacePrior
 from raymeta.types import Examples, TaskBatch
-from tests.helpers.places import ITEMS, PLACES, matrix_of, shoppers, tasks_of_histories
+from tests.helpers.places import ITEMS, PLACES, shoppers
 
 VIEW = SupportView(64, (0,), places=("north", "south", "east"))
 
 
 def counted(histories: list[History]) -> PlacePrior:
-    items = [distinct_items(history, (0,)) for history in histories]
-    places = [last_places(h, own) for h, own in zip(histories, items, strict=True)]
+    items, places = placed_items(histories, (0,))
     return PlacePrior.count(places, items, (PLACES, ITEMS))
 
 
@@ -103,18 +103,19 @@ def test_a_user_is_taken_out_of_the_counts_exactly() -> None:
     assert whole.correction(known).abs().max() > 1e-3
 
 
-def test_the_baseline_counts_the_same_up_to_its_share_of_unknown_places() -> None:
-    users = [u.where(u.place >= 0) for u in shoppers(40, seed=1)]
+def test_the_baseline_is_the_mean_over_the_known_places() -> None:
+    users = shoppers(40, seed=1)
     scorer = PlacePopularity(
-        tasks_of_histories(users),
-        matrix_of(users),
+        users,
         positive_types=(0,),
         num_places=PLACES,
+        num_items=ITEMS,
         prior_users=PRIOR_USERS,
     )
     prior = counted(users)
     history = users[3]
-    where = np.bincount(history.place, minlength=PLACES) / len(history)
+    told = history.place[history.place >= 0]
+    where = np.bincount(told, minlength=PLACES) / len(told)
     np.testing.assert_allclose(scorer.score([history])[0], where @ prior.vectors.numpy(), atol=1e-4)
 
 

@@ -17,7 +17,7 @@ from raymeta.evaluation.tuning import (
     NUM_CONFIGURATIONS,
     BaselineSearch,
 )
-from tests.helpers.places import PLACES, matrix_of, shoppers, tasks_of_histories
+from tests.helpers.places import ITEMS, PLACES, matrix_of, shoppers
 from tests.helpers.shops import SHOP, write_grouped_shop
 
 
@@ -72,10 +72,10 @@ def test_each_baseline_spends_the_budget_and_finds_the_groups(split, search, nam
 def test_places_are_mixed_in_where_they_tell_something():
     def place_popularity(settings):
         return PlacePopularity(
-            tasks_of_histories(train),
-            matrix,
+            train,
             positive_types=(0,),
             num_places=PLACES,
+            num_items=ITEMS,
             **settings,
         )
 
